@@ -5,13 +5,14 @@ mod fake_server;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fake_server::{Reply, Server, closing, ok, reply};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 const TOKEN: &str = "AQAEexampletoken==";
 const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
@@ -222,6 +223,22 @@ fn one_connection_carries_the_walk_and_a_closed_one_is_replaced() {
     let last = "Content-Length: 1\r\n\r\nx";
     let server = instance(move |path| path.ends_with("ami-id").then(|| closing(last)));
     assert_eq!((getimds(&[&server.host]).0, server.count("+")), (0, 2));
+
+    // Bytes behind an answer are not the next one.
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+    let twice = Reply::Keep(format!("{answer}good{answer}evil").into());
+    let server = instance(move |path| path.ends_with("ami-id").then(|| twice.clone()));
+    let (status, out, _) = getimds(&["--json", &server.host]);
+    assert_eq!((status, server.count("+")), (0, 2));
+    assert!(out.contains("good") && !out.contains("evil"), "{out}");
+}
+
+#[test]
+fn a_mock_that_lists_nothing_at_the_top_is_walked_all_the_same() {
+    let server = instance(|path| path.is_empty().then(|| reply("404 Not Found", "")));
+    let (status, out, err) = getimds(&["--json", &server.host]);
+    assert_eq!((status, json(&out).len()), (1, 9), "{out}");
+    assert_eq!(err, "getimds: /latest/: 404 Not Found\n");
 }
 
 #[test]
@@ -361,6 +378,26 @@ fn nobody_there_is_69() {
             check(&arguments, 69, out, &[complaint]);
         }
     }
+}
+
+#[test]
+fn a_connection_that_does_not_come_about_is_given_two_seconds() {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&loopback.into())
+        .expect("loopback has free ports");
+    full.listen(0).expect("it is bound");
+    let address = full.local_addr().expect("it is bound").as_socket();
+    let address = address.expect("an address of IPv4");
+    // Nobody accepts these; one that finds the queue full is not answered.
+    let wait = Duration::from_millis(200);
+    let queue: Vec<_> = (0..3)
+        .map(|_| TcpStream::connect_timeout(&address, wait))
+        .collect();
+    assert!(queue.iter().any(Result::is_err), "the queue is full");
+    let started = Instant::now();
+    check(&[&address.to_string()], 69, "", &["cannot connect to "]);
+    assert!(started.elapsed() < Duration::from_secs(6));
 }
 
 #[test]
