@@ -80,9 +80,9 @@ impl Walk<'_> {
             return Ok(());
         };
         let (children, unusable) = children(path, &listing);
-        if let [name, more @ ..] = unusable.as_slice() {
-            let (name, more) = (name[..name.len().min(60)].escape_ascii(), more.len());
-            let text = format!("lists what cannot be asked for: \"{name}\" and {more} more");
+        if let Some(name) = unusable.first() {
+            let (name, count) = (name[..name.len().min(60)].escape_ascii(), unusable.len());
+            let text = format!("lists names that lead nowhere: {count}, first \"{name}\"");
             self.printer.complain(path, &text);
         }
         for child in children {
@@ -101,7 +101,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The bytes at a path; `None` when there are none, which is then said already.
+    /// The bytes at a path; `None` when there are none, a failure then being told already.
     fn read(&mut self, path: &str) -> Result<Option<Vec<u8>>, Stop> {
         if Instant::now() >= self.until {
             return Err(Stop::Limit(format!(
