@@ -16,7 +16,7 @@ use imds_mock::http::{self, Limits};
 use imds_mock::log::Log;
 use imds_mock::privileges::{self, Identity};
 use imds_mock::role::{self, Credentials};
-use imds_mock::service::{Mock, Parts, Report};
+use imds_mock::service::{AdminParts, Mock, Parts, Report};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -202,7 +202,12 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         .start_role(role_options)
         .map_err(|e| failure(EX_CONFIG, e))?;
     let requests = (!options.quiet).then(|| stdout.clone());
-    let admin = (!admin.is_empty()).then_some((admin, secret));
+    let source = options.source.clone();
+    let admin = (!admin.is_empty()).then(|| AdminParts {
+        listeners: admin,
+        secret,
+        load: Arc::new(move || source.load()),
+    });
     let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())
         .map_err(os("cannot start"))?;
 
@@ -272,7 +277,7 @@ fn warn_of_lost_access(identity: &Identity, options: &Options) {
 fn reload(mock: &Mock, source: &Source, report: &Report) {
     let reloaded = source.load().and_then(|(config, warnings)| {
         let warnings: Vec<String> = warnings.iter().map(|what| line(source, what)).collect();
-        mock.reload(config).map(|()| warnings)
+        mock.imds.load(config).map(|()| warnings)
     });
     match reloaded {
         Ok(warnings) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::{AdminSecret, Reported};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Loader};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
@@ -53,37 +53,38 @@ impl Parts {
     }
 }
 
-/// The listeners of one service, already bound.
+/// Listeners, already bound.
 pub type Listeners = Vec<TcpListener>;
+
+/// The administrative service to be.
+pub struct AdminParts {
+    pub listeners: Listeners,
+    /// What callers must present instead of being local.
+    pub secret: Option<AdminSecret>,
+    /// What `POST /reload` reads.
+    pub load: Loader,
+}
 
 /// A mock that runs.
 pub struct Mock {
-    imds: Arc<Imds>,
-    clock: Arc<Clock>,
-    role: RoleSlot,
+    pub imds: Arc<Imds>,
     server: Server,
 }
 
 impl Mock {
-    /// Serves `parts`: metadata on one set of listeners, administration on another. Request lines go
-    /// to `requests`, and `report` is told of refused callers and of trouble in the server.
+    /// Serves `parts`. Request lines go to `requests`, and `report` is told of refused callers and
+    /// of trouble in the server.
     pub fn start(
         parts: Parts,
         metadata: Listeners,
-        admin: Option<(Listeners, Option<AdminSecret>)>,
+        admin: Option<AdminParts>,
         limits: Limits,
         requests: Option<Log>,
         report: Report,
     ) -> io::Result<Mock> {
-        let Parts {
-            clock,
-            role,
-            instance,
-        } = parts;
-        let imds = Arc::new(Imds::new(instance, clock.clone()));
+        let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
         let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
             imds: imds.clone(),
-            clock: clock.clone(),
             requests,
             refused: Reported::default(),
             report: report.clone(),
@@ -93,33 +94,19 @@ impl Mock {
             (listeners.into_iter()).map(move |listener| (listener, service.clone()))
         };
         let mut listeners: Vec<_> = with(&metadata_service, metadata).collect();
-        if let Some((admin_listeners, secret)) = admin {
+        if let Some(admin) = admin {
             let service: Arc<dyn Service> = Arc::new(AdminService {
-                admin: Admin::new(imds.clone(), role.get().cloned(), secret),
-                clock: clock.clone(),
+                admin: Admin::new(imds.clone(), admin.load, admin.secret),
             });
-            listeners.extend(with(&service, admin_listeners));
+            listeners.extend(with(&service, admin.listeners));
         }
         let server = Server::start(listeners, limits, move |what| report(what))?;
-        Ok(Mock {
-            imds,
-            clock,
-            role,
-            server,
-        })
-    }
-
-    /// Replaces the instance by what `config` says; tokens, connections and the role's credentials
-    /// stay. The problems are paths that contradict each other; then nothing is changed.
-    pub fn reload(&self, config: Config) -> Result<(), Vec<Problem>> {
-        let instance = Instance::new(config, &self.clock, &self.role)?;
-        self.imds.replace(instance);
-        Ok(())
+        Ok(Mock { imds, server })
     }
 
     /// Ends it: requests under way are answered, delays cut short; at most `limit`.
     pub fn stop(&self, limit: Duration) {
-        if let Some(role) = self.role.get() {
+        if let Some(role) = self.imds.role() {
             role.stop();
         }
         self.server.stop(limit);
@@ -129,7 +116,6 @@ impl Mock {
 /// [`Imds`] as a server sees it.
 struct MetadataService {
     imds: Arc<Imds>,
-    clock: Arc<Clock>,
     requests: Option<Log>,
     refused: Reported,
     report: Report,
@@ -141,7 +127,7 @@ impl Service for MetadataService {
     }
 
     fn unix_ms(&self) -> i64 {
-        self.clock.unix_ms()
+        self.imds.clock.unix_ms()
     }
 
     fn judges_callers(&self) -> bool {
@@ -188,7 +174,6 @@ impl Service for MetadataService {
 /// [`Admin`] as a server sees it.
 struct AdminService {
     admin: Admin,
-    clock: Arc<Clock>,
 }
 
 impl Service for AdminService {
@@ -196,8 +181,9 @@ impl Service for AdminService {
         "imds_mock"
     }
 
+    /// Real time: the administration is no part of the instance.
     fn unix_ms(&self) -> i64 {
-        self.clock.unix_ms()
+        Clock::default().unix_ms()
     }
 
     fn judges_callers(&self) -> bool {

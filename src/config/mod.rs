@@ -35,7 +35,7 @@ use crate::role::RoleArn;
 /// The configuration served without `--config`.
 const EXAMPLE: &str = include_str!("../../config.json");
 /// EC2's limit on user data, raw (reference/imds.md, section 9).
-const MAX_USER_DATA: usize = 16384;
+pub const MAX_USER_DATA: usize = 16384;
 /// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 

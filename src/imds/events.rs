@@ -131,11 +131,10 @@ impl Event {
     fn to_json(&self, now: OffsetDateTime) -> Value {
         let mut object = self.spec.to_json();
         object.insert("id".into(), json!(self.id));
-        object.insert("state".into(), json!(self.phase(now).name()));
+        // Of an auto scaling event `state` is the one it was given.
+        let phase = self.phase(now).name();
+        object.entry("state").or_insert_with(|| json!(phase));
         object.insert("notice".into(), json!(iso(self.notice)));
-        if let EventKind::AutoscalingTargetLifecycleState { state } = &self.spec.kind {
-            object.insert("target_state".into(), json!(state));
-        }
         if let Some((from, to)) = self.maintenance_times() {
             object.insert("not_before".into(), json!(iso(from)));
             object.insert("not_after".into(), json!(iso(to)));

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::clock::{self, Clock};
-use crate::config::{Config, Effect, Problem};
+use crate::config::{Config, Effect, Problem, RoleSource};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
 use crate::role::Role;
 use events::{Events, Showing};
@@ -151,13 +151,14 @@ pub struct Imds {
     changing: Mutex<()>,
     pub tokens: Tokens,
     pub clock: Arc<Clock>,
+    role: RoleSlot,
     pub events: Events,
     pub faults: Faults,
 }
 
 impl Imds {
     /// Serves `instance`, with the events and faults of its configuration from now on.
-    pub fn new(instance: Instance, clock: Arc<Clock>) -> Imds {
+    pub fn new(instance: Instance, clock: Arc<Clock>, role: RoleSlot) -> Imds {
         let faults = Faults::default();
         for spec in &instance.config.faults {
             faults.add(spec.clone());
@@ -168,8 +169,14 @@ impl Imds {
             changing: Mutex::default(),
             tokens: Tokens::default(),
             clock,
+            role,
             faults,
         }
+    }
+
+    /// The role whose credentials STS hands out, if there is one.
+    pub fn role(&self) -> Option<&Arc<Role>> {
+        self.role.get()
     }
 
     /// The instance as it is now.
@@ -178,10 +185,23 @@ impl Imds {
         instance.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the instance: requests see the old one or the new one, whole.
-    pub fn replace(&self, instance: Instance) {
+    /// Replaces the instance by what `config` says: requests see the old one or the new one, whole.
+    /// Tokens, events, faults and the role's credentials stay, changed values do not. The problems
+    /// are paths that contradict each other; then nothing is changed.
+    pub fn load(&self, config: Config) -> Result<(), Vec<Problem>> {
         let _changing = self.changing.lock();
-        self.set(instance);
+        let wanted = match &config.role {
+            Some(RoleSource::Sts(spec)) => Some(spec.arn()),
+            _ => None,
+        };
+        if wanted != self.role().map(|role| role.spec().arn()) {
+            return Err(vec![Problem {
+                place: "role.arn".into(),
+                what: "the role that STS is asked for changes only at a restart".into(),
+            }]);
+        }
+        self.set(Instance::new(config, &self.clock, &self.role)?);
+        Ok(())
     }
 
     fn set(&self, instance: Instance) {
