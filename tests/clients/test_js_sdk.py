@@ -14,8 +14,9 @@ def test_every_value_is_read(serve, tmp_path):
     daemon = serve()
     expected = values(daemon.config)
     found = read(daemon, tmp_path, *expected, DOCUMENT)
-    document = json.loads(found.pop(DOCUMENT))
+    document = found.pop(DOCUMENT)
     assert found == expected
+    document = json.loads(document)
     assert document | identity(daemon.config) == document
 
 
