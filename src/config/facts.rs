@@ -103,6 +103,17 @@ impl Facts {
         stable_id(prefix, &self.instance_id)
     }
 
+    /// Capital letters and digits as in AWS's own ids, that follow from the instance id.
+    pub fn letters(&self, of: &str, length: usize) -> String {
+        const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        let block = |n: usize| Sha256::digest(format!("{of}:{n}:{}", self.instance_id));
+        (0..length.div_ceil(32))
+            .flat_map(block)
+            .take(length)
+            .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+            .collect()
+    }
+
     fn interface(&self, index: usize, own: Option<&Section>, top: &Section) -> Interface {
         // The top level speaks of the first interface only.
         let top = (index == 0).then_some(top);

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use zeroize::Zeroize;
 
 use super::body::{BodyReader, Failure};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan};
@@ -132,6 +133,8 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             write_within(stream, &scratch.head, body, pool.limits.write)
         });
         service.answered(Some(&request), reply.status);
+        // It may have held a secret.
+        scratch.body.zeroize();
         match after {
             After::KeepAlive if written.is_ok() => {}
             After::LingeringClose if written.is_ok() => return linger(pool, seat),
@@ -193,7 +196,7 @@ fn is_timeout(e: &io::Error) -> bool {
 
 /// Answers what is no request, and closes so that the answer arrives.
 fn refuse(pool: &Pool, seat: &Seat, service: &dyn Service, refusal: Refusal, head: &mut Vec<u8>) {
-    let reply = Reply::page(refusal.status());
+    let reply = service.refusal(refusal.status());
     let mut date = (i64::MIN, String::new());
     lay_out(&reply, After::LingeringClose, service, head, &mut date);
     let written = write_within(&seat.stream, head, reply.entity.body(), pool.limits.write);
@@ -236,9 +239,10 @@ fn lay_out(
     head.extend_from_slice(reply.entity.fields.as_bytes());
     let _ = write!(
         head,
-        "Date: {}\r\nServer: {}\r\nConnection: {connection}\r\n\r\n",
+        "Date: {}\r\nServer: {}\r\nConnection: {connection}\r\n{}\r\n",
         date.1,
-        service.server_name()
+        service.server_name(),
+        reply.entity.last_field
     );
 }
 

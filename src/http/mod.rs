@@ -5,14 +5,18 @@
 mod body;
 mod connection;
 mod head;
+mod listen;
 mod server;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-pub use server::{Limits, Server, bind};
+use zeroize::Zeroize;
+
+pub use listen::{BindError, bind};
+pub use server::{Limits, Server};
 
 /// The methods of RFC 9110 and PATCH; any other is answered 501 before a handler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +112,26 @@ fn find<'a>(fields: &'a [httparse::Header<'a>], name: &str) -> Option<&'a [u8]> 
         .map(|field| field.value)
 }
 
-/// A body and the fields that describe it, laid out once so that a request only copies them.
-#[derive(Debug, PartialEq, Eq)]
+/// A body and the fields that describe it, laid out once so that a request only copies them. It may
+/// hold a secret: it is wiped when dropped and never printed.
 pub struct Entity {
     /// Complete field lines, `Content-Length` among them.
     fields: String,
+    /// A field line that EC2 puts behind all others.
+    last_field: &'static str,
     body: Vec<u8>,
+}
+
+impl Drop for Entity {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
+}
+
+impl fmt::Debug for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Entity({} bytes)", self.body.len())
+    }
 }
 
 impl Entity {
@@ -130,7 +148,20 @@ impl Entity {
             let _ = write!(fields, "Accept-Ranges: none\r\nLast-Modified: {date}\r\n");
         }
         let _ = write!(fields, "Content-Length: {}\r\n", body.len());
-        Entity { fields, body }
+        Entity {
+            fields,
+            last_field: "",
+            body,
+        }
+    }
+
+    /// A session token, its fields in the order EC2 sends them (reference/imds.md, section 4).
+    pub fn token(token: String) -> Entity {
+        Entity {
+            fields: format!("Content-Length: {}\r\n", token.len()),
+            last_field: "Content-Type: text/plain\r\n",
+            body: token.into_bytes(),
+        }
     }
 
     /// The bytes of the body.
@@ -237,6 +268,11 @@ pub trait Service: Send + Sync {
 
     /// Answers a request. A panic becomes a 500.
     fn answer(&self, request: &Request) -> Reply;
+
+    /// Answers what is no request with that status.
+    fn refusal(&self, status: u16) -> Reply {
+        Reply::page(status)
+    }
 
     /// Called after an answer was written. `request` is `None` where none could be read.
     fn answered(&self, _request: Option<&Request>, _status: u16) {}

@@ -3,6 +3,7 @@
 
 mod dynamic;
 pub mod faults;
+mod iam;
 mod meta_data;
 pub mod token;
 pub mod tree;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Problem};
 use crate::http::{Entity, Method, Reply, Request};
+use crate::role::Role;
 use token::{Tokens, Ttl};
 use tree::{Leaf, Leaves, Tree};
 
@@ -66,9 +68,15 @@ pub struct Instance {
 
 impl Instance {
     /// Builds the tree. The problems are paths of the configuration that contradict each other.
-    pub fn new(config: Config, clock: &Clock) -> Result<Instance, Vec<Problem>> {
+    /// Credentials that STS hands out are read from `role`; without it there are none.
+    pub fn new(
+        config: Config,
+        clock: &Arc<Clock>,
+        role: Option<&Arc<Role>>,
+    ) -> Result<Instance, Vec<Problem>> {
         let mut leaves = Leaves::default();
         meta_data::add(&config, &mut leaves);
+        iam::add(&config, role, clock, &mut leaves);
         dynamic::add(&config, &mut leaves);
         if let Some(bytes) = &config.user_data {
             leaves.put("user-data", Leaf::Bytes(bytes.clone()));
@@ -113,6 +121,14 @@ impl Imds {
         instance.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Replaces the instance: requests see the old one or the new one, whole.
+    pub fn replace(&self, instance: Instance) {
+        *self
+            .instance
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(instance);
+    }
+
     /// How long the request has to wait before [`Imds::route`] is asked.
     pub fn delay(&self, request: &Request) -> Duration {
         faults::delay(&self.instance().config, request)
@@ -122,7 +138,7 @@ impl Imds {
     pub fn route(&self, request: &Request) -> Reply {
         let instance = self.instance();
         let config = &instance.config;
-        if !config.endpoint_enabled {
+        if !config.endpoint_enabled || !config.rules.admit_request(request) {
             return Reply::empty(403);
         }
         let path = request.path.trim_matches('/');
@@ -184,7 +200,7 @@ impl Imds {
             Ok(token) => Reply {
                 first_field: Some((TTL_FIELD, ttl.seconds())),
                 hop_limit: config.hop_limit,
-                ..Reply::ok(Arc::new(Entity::new("text/plain", None, token)))
+                ..Reply::ok(Arc::new(Entity::token(token)))
             },
             // The system has no random bytes: a client may try again.
             Err(_) => Reply::empty(503),
