@@ -26,15 +26,9 @@ ROLE = {
         "access_key_id": "ASIAEXAMPLEEXAMPLE01",
         "secret_access_key": "example/secret+key/EXAMPLE1234",
         "token": "example//token+with/base64==",
+        "expiration": "2099-12-31T23:59:59Z",
     },
 }
-
-# What the daemon must be able to do before a test that needs it can run. Set to True with the
-# feature; until then those tests are skipped by this name.
-ENABLED = {"role.credentials": False}
-needs_role = pytest.mark.skipif(
-    not ENABLED["role.credentials"], reason="role.credentials is not enabled in conftest.py"
-)
 
 
 class Daemon:

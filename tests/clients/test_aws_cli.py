@@ -2,7 +2,7 @@
 
 from urllib.parse import parse_qs, urlsplit
 
-from conftest import CLIENTS, ROLE, needs_role, run
+from conftest import CLIENTS, ROLE, run
 
 
 def aws(daemon, home, *arguments):
@@ -26,7 +26,6 @@ def test_without_a_role_the_command_line_has_no_credentials(serve, tmp_path):
     ]
 
 
-@needs_role
 def test_the_command_line_signs_with_the_role_credentials(serve, tmp_path):
     daemon = serve(role=ROLE)
     shown = listed(daemon, tmp_path)

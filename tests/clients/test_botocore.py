@@ -13,7 +13,7 @@ from botocore.utils import (
     InstanceMetadataFetcher,
     InstanceMetadataRegionFetcher,
 )
-from conftest import DOCUMENT, ROLE, identity, needs_role, values
+from conftest import DOCUMENT, ROLE, identity, values
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def test_without_a_role_there_are_no_credentials(serve, point_at):
     assert "GET /latest/meta-data/iam/security-credentials/ -> 404" in daemon.log
 
 
-@needs_role
 def test_role_credentials_are_the_configured_ones(serve, point_at):
     daemon = serve(role=ROLE)
     point_at(daemon)
     fetched = InstanceMetadataFetcher(base_url=daemon.url).retrieve_iam_role_credentials()
     assert fetched["role_name"] == ROLE["arn"].split("/")[-1]
+    assert fetched["expiry_time"] == ROLE["credentials"]["expiration"]
     credentials = boto3.Session().get_credentials()
     assert credentials.method == "iam-role"
     assert credentials.get_frozen_credentials()[:3] == (

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import identity, run
+from conftest import ROLE, identity, run
 
 CRAWL = Path(__file__).with_name("cloud_init_crawl.py")
 EC2_UUID = "ec2a1b2c-0000-4000-8000-000000000001"
@@ -31,6 +31,7 @@ def test_an_instance_is_found_and_described_as_configured(
     user_data = gzip.compress(b"#cloud-config\nhostname: demo\n", mtime=0)
     daemon = serve(
         http_tokens=http_tokens,
+        role=ROLE,
         user_data=None,
         user_data_base64=base64.b64encode(user_data).decode(),
     )
@@ -51,6 +52,7 @@ def test_an_instance_is_found_and_described_as_configured(
     assert base64.b64decode(found["user_data"]) == user_data
 
     meta_data = found["meta_data"]
+    assert meta_data["iam"]["info"]["Code"] == "Success"
     assert meta_data["public-ipv4"] == config["public_ipv4"]
     assert meta_data["placement"]["availability-zone"] == config["availability_zone"]
     interfaces = meta_data["network"]["interfaces"]["macs"]

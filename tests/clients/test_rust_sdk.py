@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import CLIENTS, DOCUMENT, ROLE, identity, needs_role, run, values
+from conftest import CLIENTS, DOCUMENT, ROLE, identity, run, values
 
 
 def read(daemon, home, *names):
@@ -31,7 +31,6 @@ def test_without_a_role_there_are_no_credentials(serve, tmp_path):
     assert "GET /latest/meta-data/iam/security-credentials/ -> 404" in daemon.log
 
 
-@needs_role
 def test_role_credentials_are_the_configured_ones(serve, tmp_path):
     found = read(serve(role=ROLE), tmp_path, "credentials")
     assert found == {"credentials": ROLE["credentials"]}

@@ -14,6 +14,7 @@ async function read(name) {
     access_key_id: found.accessKeyId,
     secret_access_key: found.secretAccessKey,
     token: found.sessionToken,
+    expiration: found.expiration.toISOString().replace(".000Z", "Z"),
   };
 }
 

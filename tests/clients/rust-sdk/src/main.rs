@@ -7,6 +7,7 @@ use std::error::Error;
 use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::ProvideCredentials;
+use aws_smithy_types::DateTime;
 use serde_json::{Map, Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -47,6 +48,7 @@ async fn read(
                 "access_key_id": credentials.access_key_id(),
                 "secret_access_key": credentials.secret_access_key(),
                 "token": credentials.session_token(),
+                "expiration": credentials.expiry().map(|at| DateTime::from(at).to_string()),
             }))
         }
         path => Ok(json!(client.get(path).await?.as_ref())),
