@@ -44,7 +44,8 @@ impl Rules {
 
     /// Whether a request to the metadata port may come from where its fields say.
     pub fn admit_request(&self, request: &Request) -> bool {
-        !(self.guarded || !self.allowed_hosts.is_empty()) || self.is_no_web_page(request)
+        let open = !self.guarded && self.allowed_hosts.is_empty();
+        open || self.is_no_web_page(request)
     }
 
     /// A browser sends the name it resolved, and for most requests `Origin`: after DNS rebinding

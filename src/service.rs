@@ -177,15 +177,13 @@ impl Service for MetadataService {
         admitted
     }
 
-    fn delay(&self, request: &Request) -> Duration {
-        self.imds.delay(request)
-    }
-
-    fn answer(&self, request: &Request) -> Reply {
+    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
+        wait(self.imds.delay(request));
         self.imds.route(request)
     }
 
-    fn answered(&self, request: Option<&Request>, status: u16) {
+    fn answered(&self, request: Option<&Request>, reply: &Reply) {
+        let status = reply.status;
         if let Some(log) = &self.requests {
             log.line(|line| {
                 let (method, target) = match request {
@@ -222,7 +220,7 @@ impl Service for AdminService {
         true
     }
 
-    fn answer(&self, request: &Request) -> Reply {
+    fn answer(&self, request: &Request, _wait: &dyn Fn(Duration)) -> Reply {
         self.admin.route(request)
     }
 

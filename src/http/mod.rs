@@ -4,6 +4,7 @@
 
 mod body;
 mod connection;
+mod delivery;
 mod head;
 mod listen;
 mod server;
@@ -189,10 +190,28 @@ static EMPTY: LazyLock<Arc<Entity>> =
     LazyLock::new(|| Arc::new(Entity::new("text/plain", None, "")));
 static NOT_FOUND: LazyLock<Arc<Entity>> = LazyLock::new(|| Arc::new(Entity::page(404)));
 
+/// How an answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Whole,
+    /// In pieces, at that rate.
+    Slow {
+        bytes_per_second: u32,
+    },
+    /// The head, and only so much of the body that the head promises.
+    Truncated {
+        bytes: usize,
+    },
+    /// Not at all: the connection is reset.
+    Reset,
+    /// Not at all: the connection stays open.
+    NoAnswer,
+}
+
 /// An answer. Status, fields and body go out in one write.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// 100..=999.
+    /// 100..=999; 0 where none is sent.
     pub status: u16,
     /// A complete field line that stands before all others, such as the token's remaining life.
     pub first_field: Option<(&'static str, u32)>,
@@ -201,6 +220,7 @@ pub struct Reply {
     pub entity: Arc<Entity>,
     /// IP TTL (IPv6 hop limit) of the packets that carry the answer.
     pub hop_limit: Option<u8>,
+    pub delivery: Delivery,
 }
 
 impl Reply {
@@ -212,6 +232,7 @@ impl Reply {
             allow: None,
             entity,
             hop_limit: None,
+            delivery: Delivery::Whole,
         }
     }
 
@@ -261,13 +282,8 @@ pub trait Service: Send + Sync {
         true
     }
 
-    /// How long to wait before [`Service::answer`] is asked.
-    fn delay(&self, _request: &Request) -> Duration {
-        Duration::ZERO
-    }
-
-    /// Answers a request. A panic becomes a 500.
-    fn answer(&self, request: &Request) -> Reply;
+    /// Answers a request. `wait` waits, unless the server stops meanwhile. A panic becomes a 500.
+    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply;
 
     /// Answers what is no request with that status.
     fn refusal(&self, status: u16) -> Reply {
@@ -275,7 +291,7 @@ pub trait Service: Send + Sync {
     }
 
     /// Called after an answer was written. `request` is `None` where none could be read.
-    fn answered(&self, _request: Option<&Request>, _status: u16) {}
+    fn answered(&self, _request: Option<&Request>, _reply: &Reply) {}
 }
 
 /// The reason phrase of a status, empty where there is none.

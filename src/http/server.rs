@@ -261,6 +261,9 @@ impl Pool {
 
     /// Waits, unless the server stops meanwhile.
     pub(super) fn pause(&self, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
         let _ = self
             .stopped
             .wait_timeout_while(self.lock(), duration, |_| !self.is_stopping());
