@@ -16,7 +16,7 @@ use imds_mock::http::{self, Limits};
 use imds_mock::log::Log;
 use imds_mock::privileges::{self, Identity};
 use imds_mock::role::{self, Credentials};
-use imds_mock::service::{Mock, Parts, Report, Trouble};
+use imds_mock::service::{Mock, Parts, Report};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -120,7 +120,7 @@ struct Prepared {
 impl Prepared {
     fn read(options: &Options) -> Result<Prepared, Failure> {
         let identity = options.user.as_deref().map(Identity::lookup).transpose();
-        let parts = Parts::without_credentials(load(&options.source)?)
+        let parts = Parts::new(load(&options.source)?)
             .map_err(|found| problems(&options.source, &found))?;
         Ok(Prepared {
             parts,
@@ -191,17 +191,16 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     announce(&metadata, &admin, &stdout).map_err(os("cannot tell the address"))?;
 
     let role_report = report.clone();
-    let parts = parts.with_role(|| role::Options {
+    let role_options = role::Options {
         bootstrap,
         state_file: options.state_file.clone(),
         ca_bundle: std::env::var_os("AWS_CA_BUNDLE").map(Into::into),
         limits: role::Limits::default(),
         log: Box::new(move |what| role_report(what)),
-    });
-    let parts = parts.map_err(|trouble| match trouble {
-        Trouble::Config(found) => problems(&options.source, &found),
-        Trouble::Role(e) => failure(EX_CONFIG, e),
-    })?;
+    };
+    parts
+        .start_role(role_options)
+        .map_err(|e| failure(EX_CONFIG, e))?;
     let requests = (!options.quiet).then(|| stdout.clone());
     let admin = (!admin.is_empty()).then_some((admin, secret));
     let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())

@@ -12,56 +12,39 @@ use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
-use crate::imds::{Imds, Instance};
+use crate::imds::{Imds, Instance, RoleSlot};
 use crate::log::{self, Log};
 use crate::role::{self, Role};
 
 /// What a mock is made of, ready to be served.
 pub struct Parts {
     clock: Arc<Clock>,
-    role: Option<Arc<Role>>,
+    role: RoleSlot,
     instance: Instance,
 }
 
 /// Says something to whoever runs the mock: one line, without its end.
 pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Why the parts do not come together.
-pub enum Trouble {
-    /// The configuration contradicts itself.
-    Config(Vec<Problem>),
-    Role(role::Error),
-}
-
 impl Parts {
-    /// Builds everything that `config` asks for but the role's credentials: enough to see whether
-    /// it can be served.
-    pub fn without_credentials(config: Config) -> Result<Parts, Vec<Problem>> {
-        let clock = Arc::new(Clock::default());
+    /// Builds everything that `config` asks for and checks whether it can be served. A role of STS
+    /// is not started.
+    pub fn new(config: Config) -> Result<Parts, Vec<Problem>> {
+        let (clock, role) = (Arc::new(Clock::default()), RoleSlot::default());
         Ok(Parts {
-            instance: Instance::new(config, &clock, None)?,
-            role: None,
+            instance: Instance::new(config, &clock, &role)?,
+            role,
             clock,
         })
     }
 
-    /// Starts the role that the configuration names, if it is one of STS, with what `options`
-    /// makes of it, and lets the instance hand out its credentials.
-    pub fn with_role(self, options: impl FnOnce() -> role::Options) -> Result<Parts, Trouble> {
-        let config = self.instance.config;
-        let role = match &config.role {
-            Some(RoleSource::Sts(spec)) => {
-                Some(Role::start((**spec).clone(), options()).map_err(Trouble::Role)?)
-            }
-            _ => None,
-        };
-        let instance =
-            Instance::new(config, &self.clock, role.as_ref()).map_err(Trouble::Config)?;
-        Ok(Parts {
-            role,
-            instance,
-            clock: self.clock,
-        })
+    /// Starts the role, if the configuration names one of STS.
+    pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
+        if let Some(RoleSource::Sts(spec)) = &self.instance.config.role {
+            let started = Role::start((**spec).clone(), options)?;
+            self.role.get_or_init(|| started);
+        }
+        Ok(())
     }
 
     /// The configuration behind it.
@@ -77,7 +60,7 @@ pub type Listeners = Vec<TcpListener>;
 pub struct Mock {
     imds: Arc<Imds>,
     clock: Arc<Clock>,
-    role: Option<Arc<Role>>,
+    role: RoleSlot,
     server: Server,
 }
 
@@ -112,7 +95,7 @@ impl Mock {
         let mut listeners: Vec<_> = with(&metadata_service, metadata).collect();
         if let Some((admin_listeners, secret)) = admin {
             let service: Arc<dyn Service> = Arc::new(AdminService {
-                admin: Admin::new(imds.clone(), role.clone(), secret),
+                admin: Admin::new(imds.clone(), role.get().cloned(), secret),
                 clock: clock.clone(),
             });
             listeners.extend(with(&service, admin_listeners));
@@ -129,14 +112,14 @@ impl Mock {
     /// Replaces the instance by what `config` says; tokens, connections and the role's credentials
     /// stay. The problems are paths that contradict each other; then nothing is changed.
     pub fn reload(&self, config: Config) -> Result<(), Vec<Problem>> {
-        let instance = Instance::new(config, &self.clock, self.role.as_ref())?;
+        let instance = Instance::new(config, &self.clock, &self.role)?;
         self.imds.replace(instance);
         Ok(())
     }
 
     /// Ends it: requests under way are answered, delays cut short; at most `limit`.
     pub fn stop(&self, limit: Duration) {
-        if let Some(role) = &self.role {
+        if let Some(role) = self.role.get() {
             role.stop();
         }
         self.server.stop(limit);
@@ -178,8 +161,9 @@ impl Service for MetadataService {
     }
 
     fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
-        wait(self.imds.delay(request));
-        self.imds.route(request)
+        let verdict = self.imds.judge(request);
+        wait(verdict.wait);
+        self.imds.route(request, verdict.effect)
     }
 
     fn answered(&self, request: Option<&Request>, reply: &Reply) {

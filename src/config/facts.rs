@@ -41,7 +41,7 @@ pub struct Interface {
 }
 
 /// An id in EC2's form, 17 hex digits that `of` alone decides: the same after every restart.
-fn stable_id(prefix: &str, of: &str) -> String {
+pub fn stable_id(prefix: &str, of: &str) -> String {
     let digest = Sha256::digest(format!("{prefix}:{of}"));
     let hex: String = digest.iter().take(9).map(|b| format!("{b:02x}")).collect();
     format!("{prefix}-{}", &hex[..17])

@@ -2,7 +2,10 @@
 //! Everything else sees the finished [`Config`]; nothing behind this room checks again.
 
 mod category;
+pub mod duration;
+mod event;
 mod facts;
+mod fault;
 pub mod region;
 mod report;
 mod role;
@@ -18,7 +21,10 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 pub use category::{Category, DYNAMIC, INTERFACE, META_DATA, Values};
-pub use facts::{Facts, Interface};
+use event::parse_object;
+pub use event::{EventKind, EventSpec, Notice, parse_date};
+pub use facts::{Facts, Interface, stable_id};
+pub use fault::{Effect, FaultSpec, PathPattern, Sequence};
 pub use report::Problem;
 use report::{Report, Section};
 pub use role::{FailureCode, RoleSource, StaticRole, StaticState};
@@ -42,6 +48,8 @@ const OTHER_KEYS: &[&str] = &[
     "default_delay_ms",
     "dynamic",
     "endpoint_delay_ms",
+    "events",
+    "faults",
     "force_status",
     "http_endpoint",
     "http_put_response_hop_limit",
@@ -79,6 +87,9 @@ pub struct Config {
     pub default_delay: Duration,
     pub endpoint_delay: HashMap<String, Duration>,
     pub force_status: HashMap<String, u16>,
+    /// From the start on.
+    pub events: Vec<EventSpec>,
+    pub faults: Vec<FaultSpec>,
     /// Replaces or adds keys of the identity document.
     pub identity_document: Map<String, Value>,
     /// Paths below `meta-data/` and `dynamic/` with what is set there; `None` removes.
@@ -250,6 +261,8 @@ impl Config {
                     matches!(status, 0 | 100..=999).then_some(status as u16)
                 },
             ),
+            events: objects(top, "events", EventSpec::read),
+            faults: objects(top, "faults", FaultSpec::read),
             identity_document: top
                 .entries("identity_document")
                 .map(|(key, value)| (key.to_owned(), value.clone()))
@@ -387,6 +400,13 @@ fn by_path<T>(
     found
 }
 
+/// An array of objects.
+fn objects<T>(top: &Section, key: &str, read: fn(&Section) -> Option<T>) -> Vec<T> {
+    (top.items(key).into_iter())
+        .filter_map(|(place, item)| read(&Section::of(place, item, top.report)?))
+        .collect()
+}
+
 fn allow_from(top: &Section) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for text in top.lines("allow_from") {
@@ -512,24 +532,28 @@ fn tags(top: &Section) -> BTreeMap<String, String> {
 const CREDENTIAL_PATHS: [&str; 3] = [
     "iam/security-credentials",
     "iam/security-credentials-extended",
-    "identity-credentials/ec2/security-credentials",
+    "identity-credentials",
 ];
+
+/// Whether `path` (below `meta-data/`) is where credentials stand, or below it.
+pub fn is_credential_path(path: &str) -> bool {
+    CREDENTIAL_PATHS.iter().any(|directory| {
+        path.strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
 
 fn changes(top: &Section, key: &str) -> Changes {
     let mut changes = Changes::new();
     for (path, value) in top.entries(key) {
         // A directory may be written with its slash.
         let bare = path.strip_suffix('/').unwrap_or(path);
-        let credentials = |dir: &str| {
-            bare.strip_prefix(dir)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         if !bare.split('/').all(is_segment) {
             let what = format!(
                 "{path:?}: expected a path such as placement/region, its segments of letters, digits and -._~!$&'()*+,=:@"
             );
             top.problem(key, what);
-        } else if key == "metadata" && CREDENTIAL_PATHS.iter().any(|dir| credentials(dir)) {
+        } else if key == "metadata" && is_credential_path(bare) {
             top.problem(
                 key,
                 format!("{path:?}: credentials are configured by \"role\""),

@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::RoleSlot;
 use super::dynamic::object;
 use super::tree::{Leaf, Leaves, Live};
 use crate::clock::{Clock, from_unix_ms, http_date, iso};
 use crate::config::{Config, FailureCode, RoleSource, StaticRole, StaticState};
 use crate::http::Entity;
-use crate::role::{Current, Role, RoleArn};
+use crate::role::{Current, RoleArn};
 
 /// Static credentials without a date of their own are dated that far ahead, as on EC2.
 const LIFETIME: Duration = Duration::from_secs(6 * 3600);
@@ -26,13 +27,11 @@ const EXTENDED: &str = "meta-data/iam/security-credentials-extended";
 const IDENTITY: &str = "meta-data/identity-credentials/ec2";
 
 /// Adds the documents of the role, if there is one, and of the instance identity role.
-pub fn add(config: &Config, role: Option<&Arc<Role>>, clock: &Arc<Clock>, leaves: &mut Leaves) {
-    let documents = match (&config.role, role) {
-        (Some(RoleSource::Static(fixed)), _) => Some((&fixed.arn, of_static(config, fixed, clock))),
-        (Some(RoleSource::Sts(spec)), Some(role)) => {
-            Some((spec.arn(), of_role(config, spec.arn(), role)))
-        }
-        (Some(RoleSource::Sts(_)), None) | (None, _) => None,
+pub fn add(config: &Config, role: &RoleSlot, clock: &Arc<Clock>, leaves: &mut Leaves) {
+    let documents = match &config.role {
+        Some(RoleSource::Static(fixed)) => Some((&fixed.arn, of_static(config, fixed, clock))),
+        Some(RoleSource::Sts(spec)) => Some((spec.arn(), of_role(config, spec.arn(), role, clock))),
+        None => None,
     };
     if let Some((arn, documents)) = documents {
         let leaf = |pick: fn(&Documents) -> &Arc<Entity>| {
@@ -165,29 +164,30 @@ fn document(fields: impl IntoIterator<Item = Field>, updated: OffsetDateTime) ->
 type LiveDocuments = Arc<dyn Fn() -> Arc<Documents> + Send + Sync>;
 
 /// Reads what the role has published; each is rendered by its first reader.
-fn of_role(config: &Config, arn: &RoleArn, role: &Arc<Role>) -> LiveDocuments {
+fn of_role(config: &Config, arn: &RoleArn, role: &RoleSlot, clock: &Arc<Clock>) -> LiveDocuments {
     let about = About::new(config, arn);
-    let role = role.clone();
-    Arc::new(move || match role.current() {
-        Current::Valid(session) => session.documents(|session| {
+    let (role, clock) = (role.clone(), clock.clone());
+    Arc::new(move || match role.get().map(|role| role.current()) {
+        Some(Current::Valid(session)) => session.documents(|session| {
             let keys = [
                 session.access_key_id(),
                 session.secret_access_key(),
                 session.token(),
             ];
             let updated = session.last_updated();
-            Documents::new(
-                &about,
-                "Success",
-                key_fields(keys, updated, session.expires()),
-                updated,
-            )
+            let fields = key_fields(keys, updated, session.expires());
+            Documents::new(&about, "Success", fields, updated)
         }),
-        Current::Failed(failure) => failure.documents(|failure| {
+        Some(Current::Failed(failure)) => failure.documents(|failure| {
             let updated = failure.last_updated;
             let fields = failure_fields(failure.code.as_str(), &failure.message, updated);
             Documents::new(&about, "Success", fields, updated)
         }),
+        None => {
+            let now = clock.now();
+            let fields = failure_fields(FailureCode::Failed.as_str(), "not started yet", now);
+            Arc::new(Documents::new(&about, "Success", fields, now))
+        }
     })
 }
 
