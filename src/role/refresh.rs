@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::clock::{Clock, iso};
 use super::secret::Credentials;
 use super::spec::Spec;
-use super::state::{Board, Failure, FailureCode, LastError, Published, Session};
+use super::state::{Board, Failure, FailureCode, LastError, Session, State};
 use super::store::Store;
 use super::sts::{Client, Exchange};
 
@@ -23,6 +23,9 @@ use super::sts::{Client, Exchange};
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Offers on trial at once. A further one waits, and of those only the newest.
 const MAX_TRIALS: usize = 4;
+
+/// The failure between the first credentials and the first answer.
+const NOT_ANSWERED: &str = "The first AssumeRole call has not been answered yet";
 
 /// Takes one line for each change of state, without a newline.
 pub type Log = Box<dyn Fn(&str) + Send>;
@@ -86,8 +89,8 @@ pub(super) struct Refresher {
     sender: Sender<Event>,
     board: Arc<Board>,
 
-    clock: Clock,
-    session: Option<Arc<Session>>,
+    /// As published, but for what is derived from the fields below.
+    state: State,
     was_live: bool,
     bootstrap: Option<Bootstrap>,
     offered: Option<Offered>,
@@ -100,23 +103,25 @@ pub(super) struct Refresher {
     due: Option<OffsetDateTime>,
     /// Failures in a row.
     failures: u32,
-    last_attempt: Option<OffsetDateTime>,
-    last_error: Option<LastError>,
-    /// What readers get when no session lives.
-    failure: Arc<Failure>,
 }
 
 impl Refresher {
     /// Takes over what the state file has; a stored session is served from the first moment on.
     pub(super) fn new(parts: Parts) -> Refresher {
         let clock = Clock::new();
-        let waiting = Failure::new(
-            FailureCode::Failed,
-            "No bootstrap credentials yet: POST them to /bootstrap/creds of the admin service"
-                .to_owned(),
+        let failure = failure(
+            "No bootstrap credentials yet: POST them to /bootstrap/creds of the admin service",
             clock.now(),
         );
-        let failure = Arc::new(waiting);
+        let state = State {
+            clock,
+            session: None,
+            failure,
+            is_waiting: true,
+            last_attempt: None,
+            last_error: None,
+            next_attempt: None,
+        };
         let mut refresher = Refresher {
             spec: parts.spec,
             client: Arc::new(parts.client),
@@ -125,17 +130,8 @@ impl Refresher {
             log: parts.log,
             events: parts.events,
             sender: parts.sender,
-            board: Arc::new(Board::new(Published {
-                clock,
-                session: None,
-                failure: failure.clone(),
-                is_waiting: true,
-                last_attempt: None,
-                last_error: None,
-                next_attempt: None,
-            })),
-            clock,
-            session: None,
+            board: Arc::new(Board::new(state.clone())),
+            state,
             was_live: false,
             bootstrap: None,
             offered: None,
@@ -144,9 +140,6 @@ impl Refresher {
             granted_at: 0,
             due: None,
             failures: 0,
-            last_attempt: None,
-            last_error: None,
-            failure,
         };
         refresher.restore();
         refresher.publish();
@@ -185,34 +178,29 @@ impl Refresher {
             Ok(stored) => stored,
             Err(e) => return (self.log)(&format!("state file {path} {e}; starting without it")),
         };
-        let now = self.clock.now();
-        if let Some(session) = &stored.session
-            && session.expires > now
-        {
-            self.failure = outcome::unanswered_at_expiry(session);
-            let (id, until) = (session.access_key_id(), iso(session.expires));
-            (self.log)(&format!("restored from {path}: key {id}, expires {until}"));
-        }
-        self.session = stored.session.map(Arc::new);
+        let now = self.state.clock.now();
+        self.state.session = stored.session.map(Arc::new);
         self.bootstrap = stored.bootstrap.map(|credentials| Bootstrap {
             credentials: Arc::new(credentials),
             is_dead: false,
         });
-        // At once, for nobody has yet looked whether the clock is right.
+        if let Some(session) = self.state.live().cloned() {
+            let (id, until) = (session.access_key_id(), iso(session.expires));
+            (self.log)(&format!("restored from {path}: key {id}, expires {until}"));
+            self.state.failure = unanswered_at_expiry(&session);
+        } else if self.bootstrap.is_some() {
+            self.state.failure = failure(NOT_ANSWERED, now);
+        }
+        // At once, for nobody has looked yet whether the clock is right.
         self.due = Some(now);
     }
 
-    fn live(&self) -> Option<&Arc<Session>> {
-        let now = self.clock.now();
-        self.session
-            .as_ref()
-            .filter(|session| now < session.expires)
-    }
-
     fn notice_expiry(&mut self) {
-        let is_live = self.live().is_some();
+        let is_live = self.state.live().is_some();
         if self.was_live && !is_live {
-            let because = match &self.last_error {
+            // The tries shortly before the expiry shall not slow down those that matter now.
+            self.failures = 0;
+            let because = match &self.state.last_error {
                 Some(error) => error.to_string(),
                 None => "STS has not answered yet".to_owned(),
             };
@@ -238,8 +226,8 @@ impl Refresher {
     }
 
     fn pause(&self) -> Duration {
-        let now = self.clock.now();
-        let expiry = self.live().map(|session| session.expires);
+        let now = self.state.clock.now();
+        let expiry = self.state.live().map(|session| session.expires);
         [self.next_attempt(), expiry]
             .into_iter()
             .flatten()
@@ -247,32 +235,25 @@ impl Refresher {
             .fold(LONGEST_PAUSE, Duration::min)
     }
 
-    fn publish(&self) {
-        self.board.publish(Published {
-            clock: self.clock,
-            session: self.session.clone(),
-            failure: self.failure.clone(),
-            is_waiting: self.bootstrap.is_none() && self.last_error.is_none(),
-            last_attempt: self.last_attempt,
-            last_error: self.last_error.clone(),
-            next_attempt: self.next_attempt(),
-        });
+    fn publish(&mut self) {
+        self.state.is_waiting = self.bootstrap.is_none() && self.state.last_error.is_none();
+        self.state.next_attempt = self.next_attempt();
+        self.board.publish(self.state.clone());
     }
 
     fn start_due_calls(&mut self) {
-        let now = self.clock.now();
+        let now = self.state.clock.now();
         if self.due.is_some_and(|due| due <= now) {
             self.due = None;
             // An expired session signs only where there is nothing else: the clock may be wrong.
-            if let Some(session) = self
-                .live()
-                .or(self.session.as_ref().filter(|_| self.bootstrap.is_none()))
-            {
-                let signer = session.credentials.clone();
-                self.call(Purpose::BySession, signer);
+            let session = match &self.bootstrap {
+                Some(_) => self.state.live(),
+                None => self.state.session.as_ref(),
+            };
+            if let Some(session) = session {
+                self.call(Purpose::BySession, session.credentials.clone());
             } else if let Some(bootstrap) = &self.bootstrap {
-                let signer = bootstrap.credentials.clone();
-                self.call(Purpose::ByBootstrap(None), signer);
+                self.call(Purpose::ByBootstrap(None), bootstrap.credentials.clone());
             }
         }
         if self.trials() < MAX_TRIALS
@@ -285,8 +266,8 @@ impl Refresher {
     fn call(&mut self, purpose: Purpose, signer: Arc<Credentials>) {
         self.last_call += 1;
         let id = self.last_call;
-        self.last_attempt = Some(self.clock.now());
-        let (client, clock, sender) = (self.client.clone(), self.clock, self.sender.clone());
+        self.state.last_attempt = Some(self.state.clock.now());
+        let (client, clock, sender) = (self.client.clone(), self.state.clock, self.sender.clone());
         self.calls.push(Call {
             id,
             purpose,
@@ -304,10 +285,9 @@ impl Refresher {
     }
 
     fn offered(&mut self, credentials: Credentials) {
-        let now = self.clock.now();
-        if self.session.is_none() && self.last_error.is_none() {
-            let message = "The first AssumeRole call has not been answered yet".to_owned();
-            self.failure = Arc::new(Failure::new(FailureCode::Failed, message, now));
+        let now = self.state.clock.now();
+        if self.state.session.is_none() && self.state.last_error.is_none() {
+            self.state.failure = failure(NOT_ANSWERED, now);
         }
         self.offered = Some(Offered {
             credentials: Arc::new(credentials),
@@ -323,10 +303,12 @@ impl Refresher {
         let call = self.calls.remove(at);
         let was_corrected = exchange.clock.is_some();
         if let Some(clock) = exchange.clock {
-            self.clock = clock;
+            self.state.clock = clock;
             let seconds = clock.correction().whole_seconds();
+            let side = if seconds < 0 { "ahead of" } else { "behind" };
+            let seconds = seconds.abs();
             (self.log)(&format!(
-                "clock: STS's is {seconds} s ahead of this machine's, which is corrected for"
+                "clock: this machine's is {seconds} s {side} STS's; corrected for"
             ));
         }
         match exchange.outcome {
@@ -334,4 +316,21 @@ impl Refresher {
             Err(error) => self.refused(call, error, was_corrected),
         }
     }
+}
+
+/// A failure that STS has said nothing about.
+fn failure(message: &str, at: OffsetDateTime) -> Arc<Failure> {
+    Arc::new(Failure::new(FailureCode::Failed, message.to_owned(), at))
+}
+
+/// What readers get if the session expires before STS has said anything about the next one.
+fn unanswered_at_expiry(session: &Session) -> Arc<Failure> {
+    let expires = session.expires;
+    failure(
+        &format!(
+            "The credentials expired at {}; STS has not answered since",
+            iso(expires)
+        ),
+        expires,
+    )
 }

@@ -155,8 +155,9 @@ pub struct VerboseStatus {
     pub clock_correction_seconds: i64,
 }
 
-/// Everything published, as one value.
-pub(super) struct Published {
+/// Everything that is published, as one value.
+#[derive(Clone)]
+pub(super) struct State {
     pub(super) clock: Clock,
     /// The latest session, perhaps expired meanwhile.
     pub(super) session: Option<Arc<Session>>,
@@ -169,7 +170,7 @@ pub(super) struct Published {
     pub(super) next_attempt: Option<OffsetDateTime>,
 }
 
-impl Published {
+impl State {
     /// The session, if it lives now.
     pub(super) fn live(&self) -> Option<&Arc<Session>> {
         self.session
@@ -177,7 +178,7 @@ impl Published {
             .filter(|session| self.clock.now() < session.expires)
     }
 
-    pub(super) fn state(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match (self.live(), &self.last_error, self.is_waiting) {
             (Some(_), None, _) => "valid",
             (Some(_), Some(_), _) => "stale",
@@ -189,7 +190,7 @@ impl Published {
     pub(super) fn verbose(&self, role_arn: &str, session_name: &str) -> VerboseStatus {
         let live = self.live();
         VerboseStatus {
-            state: self.state(),
+            state: self.name(),
             role_arn: role_arn.to_owned(),
             session_name: session_name.to_owned(),
             access_key_id: live.map(|session| session.access_key_id().to_owned()),
@@ -203,14 +204,14 @@ impl Published {
 }
 
 /// Where the refreshing thread puts what readers take. The lock is held for a pointer's copy only.
-pub(super) struct Board(RwLock<Arc<Published>>);
+pub(super) struct Board(RwLock<Arc<State>>);
 
 impl Board {
-    pub(super) fn new(first: Published) -> Board {
+    pub(super) fn new(first: State) -> Board {
         Board(RwLock::new(Arc::new(first)))
     }
 
-    pub(super) fn publish(&self, next: Published) {
+    pub(super) fn publish(&self, next: State) {
         let next = Arc::new(next);
         let previous = {
             let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +221,7 @@ impl Board {
         drop(previous);
     }
 
-    pub(super) fn read(&self) -> Arc<Published> {
+    pub(super) fn read(&self) -> Arc<State> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -7,9 +7,12 @@ const MAX_SHOWN: usize = 300;
 const MAX_READ: usize = 4096;
 /// This many characters in a row of a secret give it away: an answer may quote a part of it.
 const TELLING: usize = 8;
+/// What has so many letters, digits or `+/=` in a row looks like a key, perhaps one that we held
+/// once: secret keys have 40, tokens hundreds.
+const KEY_LIKE: usize = 40;
 
-/// `text` with every part of one of `secrets` replaced by `[hidden]`, what could command a
-/// terminal escaped, at most 300 characters long.
+/// `text` with every part of one of `secrets` and all that looks like one replaced by `[hidden]`,
+/// what could command a terminal escaped, at most 300 characters long.
 pub(super) fn presentable<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
     let text = match text.char_indices().nth(MAX_READ) {
         Some((end, _)) => &text[..end],
@@ -26,6 +29,14 @@ pub(super) fn presentable<'a>(text: &str, secrets: impl IntoIterator<Item = &'a 
                 hidden[start..start + length].fill(true);
             }
         }
+    }
+    let is_key_byte = |b: &u8| b.is_ascii_alphanumeric() || b"+/=".contains(b);
+    let mut start = 0;
+    for run in bytes.split(|b| !is_key_byte(b)) {
+        if run.len() >= KEY_LIKE {
+            hidden[start..start + run.len()].fill(true);
+        }
+        start += run.len() + 1;
     }
     let mut shown = String::new();
     let mut after_hidden = false;
@@ -72,13 +83,25 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_a_key_is_hidden_whosever_it_is() {
+        let key = "Zq7/xW+kPd3Lm9vTb5RtGc4/yBnHs8Jf2wKe6Q12";
+        assert_eq!(
+            presentable(&format!("once {key}, and"), []),
+            "once [hidden], and"
+        );
+        let arn =
+            "arn:aws:sts::123456789012:assumed-role/a-role-of-some-length/i-1234567890abcdef0";
+        assert_eq!(presentable(arn, []), arn);
+    }
+
+    #[test]
     fn a_foreign_text_can_neither_command_a_terminal_nor_fill_a_log() {
         assert_eq!(
             presentable("a\r\nb\x1b[2J\u{202e}é'\"", []),
             "a\\r\\nb\\u{1b}[2J\\u{202e}é'\""
         );
         assert_eq!(
-            presentable(&"x".repeat(5000), []).chars().count(),
+            presentable(&"x ".repeat(5000), []).chars().count(),
             MAX_SHOWN + 1
         );
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use super::{Bootstrap, Call, Offered, Purpose, Refresher};
+use super::{Bootstrap, Call, Offered, Purpose, Refresher, unanswered_at_expiry};
 use crate::role::answer::{CallError, Grant, Kind};
 use crate::role::clock::iso;
 use crate::role::schedule::{self, Failed, random};
@@ -15,9 +15,9 @@ use crate::role::text::presentable;
 
 impl Refresher {
     pub(super) fn granted(&mut self, call: Call, grant: Grant) {
-        let now = self.clock.now();
+        let now = self.state.clock.now();
         let session = Session::new(grant.credentials, grant.expires, now);
-        let change = match (&self.session, &self.last_error) {
+        let change = match (&self.state.session, &self.state.last_error) {
             (None, _) => "assumed",
             (Some(_), Some(_)) => "recovered",
             (Some(_), None) => "renewed",
@@ -50,9 +50,9 @@ impl Refresher {
         self.due = Some(schedule::renewal(now, session.expires, random()));
         self.granted_at = self.last_call;
         self.failures = 0;
-        self.last_error = None;
-        self.failure = unanswered_at_expiry(&session);
-        self.session = Some(Arc::new(session));
+        self.state.last_error = None;
+        self.state.failure = unanswered_at_expiry(&session);
+        self.state.session = Some(Arc::new(session));
         self.publish();
         (self.log)(&line);
         self.save();
@@ -63,12 +63,17 @@ impl Refresher {
             code: self.presentable(&error.code, &call.signer),
             message: self.presentable(&error.message, &call.signer),
         };
-        let is_about_signer = matches!(error.kind, Kind::Denied | Kind::Dead);
+        if let Purpose::Trial(failures) = call.purpose {
+            return self.trial_failed(call.signer, failures + 1, error, shown);
+        }
+        // Offered credentials have worked meanwhile.
+        if call.id <= self.granted_at {
+            return;
+        }
         match (call.purpose, &mut self.bootstrap) {
-            (Purpose::Trial(failures), _) => {
-                return self.trial_failed(call.signer, failures + 1, error, shown);
-            }
-            (Purpose::BySession, Some(bootstrap)) if is_about_signer => {
+            (Purpose::BySession, Some(bootstrap))
+                if matches!(error.kind, Kind::Denied | Kind::Dead) =>
+            {
                 let signer = bootstrap.credentials.clone();
                 return self.call(Purpose::ByBootstrap(Some(shown)), signer);
             }
@@ -81,13 +86,9 @@ impl Refresher {
             }
             _ => {}
         }
-        // Offered credentials may have worked meanwhile.
-        if call.id <= self.granted_at {
-            return;
-        }
         self.failures += 1;
         let next = match was_corrected && self.failures == 1 {
-            true => self.clock.now(),
+            true => self.state.clock.now(),
             false => self.retry(&error, self.failures),
         };
         self.due = Some(next);
@@ -108,7 +109,7 @@ impl Refresher {
             .bootstrap
             .as_ref()
             .is_some_and(|bootstrap| !bootstrap.is_dead);
-        let has_better = has_working || self.live().is_some();
+        let has_better = has_working || self.state.live().is_some();
         if has_better && error.kind != Kind::Transient {
             return (self.log)(&format!(
                 "offered credentials {key_id} are not taken: {shown}"
@@ -135,9 +136,9 @@ impl Refresher {
             failures,
             is_refusal: error.kind != Kind::Transient,
             retry_after: error.retry_after,
-            live_until: self.live().map(|session| session.expires),
+            live_until: self.state.live().map(|session| session.expires),
         };
-        schedule::retry(self.clock.now(), failed, random())
+        schedule::retry(self.state.clock.now(), failed, random())
     }
 
     /// Makes an error known; a line only where it is another than before.
@@ -147,16 +148,17 @@ impl Refresher {
             _ => FailureCode::Failed,
         };
         let message = format!("AssumeRole failed: {error}");
-        self.failure = Arc::new(Failure::new(code, message, self.clock.now()));
+        self.state.failure = Arc::new(Failure::new(code, message, self.state.clock.now()));
         let is_news = self
+            .state
             .last_error
             .as_ref()
             .is_none_or(|last| last.code != error.code);
-        self.last_error = Some(error.clone());
+        self.state.last_error = Some(error.clone());
         self.publish();
         if is_news {
             let next = self.next_attempt().map_or("unknown".to_owned(), iso);
-            let served = match self.live() {
+            let served = match self.state.live() {
                 Some(session) => format!("served until {}", iso(session.expires)),
                 None => "nothing to serve".to_owned(),
             };
@@ -168,25 +170,26 @@ impl Refresher {
         let Some(store) = &self.store else { return };
         let path = store.path().display();
         let bootstrap = self.bootstrap.as_ref().map(|b| &*b.credentials);
-        match (
-            store.save(bootstrap, self.session.as_deref()),
-            self.save_fails,
-        ) {
-            (Err(e), false) => (self.log)(&format!(
-                "state file {path} cannot be written: {e}; a restart will need new bootstrap \
-                 credentials"
-            )),
-            (Ok(()), true) => (self.log)(&format!("state file {path} is written again")),
-            (Err(_), true) => return,
-            (Ok(()), false) => return,
+        let saved = store.save(bootstrap, self.state.session.as_deref());
+        if saved.is_err() != self.save_fails {
+            self.save_fails = saved.is_err();
+            (self.log)(&match saved {
+                Ok(()) => format!("state file {path} is written again"),
+                Err(e) => format!(
+                    "state file {path} cannot be written: {e}; a restart will need new bootstrap \
+                     credentials"
+                ),
+            });
         }
-        self.save_fails = !self.save_fails;
     }
 
     /// A text of STS without anything we hold or signed with.
     fn presentable(&self, text: &str, signer: &Credentials) -> String {
         let held = [
-            self.session.as_ref().map(|session| &*session.credentials),
+            self.state
+                .session
+                .as_ref()
+                .map(|session| &*session.credentials),
             self.bootstrap
                 .as_ref()
                 .map(|bootstrap| &*bootstrap.credentials),
@@ -198,14 +201,4 @@ impl Refresher {
             held.into_iter().flatten().flat_map(Credentials::secrets),
         )
     }
-}
-
-/// What readers get if the session expires before STS has said anything about the next one.
-pub(super) fn unanswered_at_expiry(session: &Session) -> Arc<Failure> {
-    let expires = session.expires;
-    let message = format!(
-        "The credentials expired at {}; STS has not answered since",
-        iso(expires)
-    );
-    Arc::new(Failure::new(FailureCode::Failed, message, expires))
 }
