@@ -18,6 +18,7 @@ import pytest
 from conftest import EXAMPLE, GETIMDS, IMDS_MOCK, run, values
 
 HERE = Path(__file__).parent
+GUIDE = HERE.parents[1] / "docs" / "linux.md"
 ADDRESSES = ["169.254.169.254", "[fd00:ec2::254]"]
 UUID = "ec2a1b2c-0000-4000-8000-000000000001"
 
@@ -33,7 +34,8 @@ class Namespace:
         )
         if self._holder.stdout.readline() != "made\n":
             pytest.skip(f"no network namespace can be made here: {self._holder.communicate()[1]}")
-        self.enter = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "--"]
+        self.pid = str(self._holder.pid)
+        self.enter = ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--"]
 
     def run(self, *command):
         """Runs a client in it, without any hint where the metadata service is."""
@@ -139,3 +141,28 @@ def test_cloud_init_finds_its_instance(namespace, daemon, tmp_path):
     assert found["cloud_name"] == "aws"
     assert found["instance_id"] == EXAMPLE["instance_id"]
     assert found["public_ssh_keys"] == EXAMPLE["ssh_public_keys"]
+
+
+def test_the_guides_nft_lines_keep_a_neighbour_out(namespace, daemon):
+    if not shutil.which("nft"):
+        pytest.skip("not installed: nft")
+    neighbour = Namespace()
+    try:
+        far_end = ["peer", "name", "eth0", "netns", neighbour.pid]
+        namespace.run("ip", "link", "add", "eth0", "type", "veth", *far_end)
+        for side, address in (namespace, "10.77.0.1/24"), (neighbour, "10.77.0.2/24"):
+            side.run("ip", "addr", "add", address, "dev", "eth0")
+            side.run("ip", "link", "set", "eth0", "up")
+        neighbour.run("ip", "route", "add", "169.254.169.254/32", "via", "10.77.0.1")
+        # Refused for want of a token, so reached; and curl ends well whatever the status is.
+        curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://169.254.169.254/"]
+        assert neighbour.run(*curl, "--retry", "3", "--max-time", "10") == "401"
+        lines = [line for line in GUIDE.read_text().splitlines() if line.startswith("nft ")]
+        assert len(lines) == 5
+        namespace.run("sh", "-ec", "\n".join(lines))
+        # Dropped without an answer: only waiting shows it, and cut short it is none.
+        kept_out = [*neighbour.enter, *curl, "--max-time", "1"]
+        assert subprocess.run(kept_out, capture_output=True).stdout == b"000"
+        assert namespace.run(*curl, "--max-time", "10") == "401"
+    finally:
+        neighbour.close()
