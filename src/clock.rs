@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+/// The times it can be moved to: 1970 to 9999, in milliseconds since 1970.
+const SHOWABLE_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
+
 /// A clock that can be moved against real time.
 #[derive(Debug)]
 pub struct Clock {
@@ -30,7 +33,7 @@ impl Clock {
         let real = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
-        real.as_millis() as i64 + self.offset()
+        real.as_millis() as i64 + self.offset_ms()
     }
 
     /// The instance's time of day, UTC, for what is shown.
@@ -41,11 +44,35 @@ impl Clock {
     /// Milliseconds of a monotonic clock moved with this one: for what is measured, such as the
     /// life of a token. Only differences mean anything.
     pub fn monotonic_ms(&self) -> i64 {
-        self.started.elapsed().as_millis() as i64 + self.offset()
+        self.started.elapsed().as_millis() as i64 + self.offset_ms()
     }
 
-    fn offset(&self) -> i64 {
+    /// How far it is ahead of real time, in milliseconds.
+    pub fn offset_ms(&self) -> i64 {
         self.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Moves it by that many milliseconds. Returns false, unmoved, if that leads out of
+    /// [`SHOWABLE_MS`].
+    pub fn advance(&self, ms: i64) -> bool {
+        let showable = self.unix_ms().checked_add(ms);
+        let legal = showable.is_some_and(|ms| SHOWABLE_MS.contains(&ms));
+        if legal {
+            self.offset_ms.fetch_add(ms, Ordering::Relaxed);
+        }
+        legal
+    }
+
+    /// Moves it to that time. Returns false, unmoved, if that is out of [`SHOWABLE_MS`].
+    pub fn set(&self, at: OffsetDateTime) -> bool {
+        let ms = (at.unix_timestamp_nanos() / 1_000_000) as i64;
+        self.advance(ms - self.unix_ms())
+    }
+
+    /// Makes it tell real time again.
+    pub fn reset(&self) -> bool {
+        self.offset_ms.store(0, Ordering::Relaxed);
+        true
     }
 }
 

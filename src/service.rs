@@ -1,127 +1,114 @@
-//! Puts the parts together: a configuration, the metadata service over it, and the server that
-//! carries it. A test, a bench or another program embeds the mock through [`Mock`].
+//! Puts the parts together: a configuration, the role it names, the metadata service over both,
+//! the administrative service beside it, and the server that carries them. A test, a bench or
+//! another program embeds the mock through [`Mock`].
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
+use crate::access::{AdminSecret, Reported};
+use crate::admin::{self, Admin, Loader};
 use crate::clock::Clock;
-use crate::config::{Config, Problem};
-use crate::http::{self, Limits, Reply, Request, Server, Service};
-use crate::imds::{Imds, Instance};
+use crate::config::{Config, Problem, RoleSource};
+use crate::http::{Caller, Limits, Reply, Request, Server, Service};
+use crate::imds::{Imds, Instance, RoleSlot};
 use crate::log::{self, Log};
+use crate::role::{self, Role};
 
-/// Why an address cannot be listened on, and what to do about it.
-#[derive(Debug)]
-pub struct BindError {
-    pub address: SocketAddr,
-    pub error: io::Error,
+/// What a mock is made of, ready to be served.
+pub struct Parts {
+    clock: Arc<Clock>,
+    role: RoleSlot,
+    instance: Instance,
 }
 
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let BindError { address, error } = self;
-        let (ip, port) = (address.ip(), address.port());
-        let freebsd = cfg!(target_os = "freebsd");
-        write!(f, "cannot listen on {address}: {error}")?;
-        match error.kind() {
-            io::ErrorKind::AddrNotAvailable => {
-                let (family, bits) = match ip.is_ipv4() {
-                    true => ("inet", 32),
-                    false => ("inet6", 128),
-                };
-                write!(
-                    f,
-                    "\nNo interface of this machine has that address. Add it first: "
-                )?;
-                match freebsd {
-                    true => write!(
-                        f,
-                        "ifconfig lo1 create; ifconfig lo1 {family} {ip}/{bits} alias"
-                    ),
-                    false => write!(f, "ip addr add {ip}/{bits} dev lo"),
-                }
-            }
-            io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "\nPorts below 1024 are for root: start as root with --user NAME, or "
-                )?;
-                match freebsd {
-                    true => write!(f, "lower net.inet.ip.portrange.reservedhigh below {port}"),
-                    false => write!(f, "run: setcap cap_net_bind_service=+ep PATH-OF-imds_mock"),
-                }
-            }
-            io::ErrorKind::AddrInUse => {
-                write!(f, "\nAnother process listens there; this shows which: ")?;
-                match freebsd {
-                    true => write!(f, "sockstat -l -p {port}"),
-                    false => write!(f, "ss -ltnp 'sport = :{port}'"),
-                }
-            }
-            _ => Ok(()),
-        }
+/// Says something to whoever runs the mock: one line, without its end.
+pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl Parts {
+    /// Builds everything that `config` asks for and checks whether it can be served. A role of STS
+    /// is not started.
+    pub fn new(config: Config) -> Result<Parts, Vec<Problem>> {
+        let (clock, role) = (Arc::new(Clock::default()), RoleSlot::default());
+        Ok(Parts {
+            instance: Instance::new(config, &clock, &role)?,
+            role,
+            clock,
+        })
     }
+
+    /// Starts the role, if the configuration names one of STS.
+    pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
+        if let Some(RoleSource::Sts(spec)) = &self.instance.config.role {
+            let started = Role::start((**spec).clone(), options)?;
+            self.role.get_or_init(|| started);
+        }
+        Ok(())
+    }
+
+    /// The configuration behind it.
+    pub fn config(&self) -> &Config {
+        &self.instance.config
+    }
+}
+
+/// Listeners, already bound.
+pub type Listeners = Vec<TcpListener>;
+
+/// The administrative service to be.
+pub struct AdminParts {
+    pub listeners: Listeners,
+    /// What callers must present instead of being local.
+    pub secret: Option<AdminSecret>,
+    /// What `POST /reload` reads.
+    pub load: Loader,
 }
 
 /// A mock that runs.
 pub struct Mock {
     pub imds: Arc<Imds>,
     server: Server,
-    addresses: Vec<SocketAddr>,
 }
 
 impl Mock {
-    /// Opens a listener an address, in order. Port 0 takes a free one.
-    pub fn bind(addresses: &[SocketAddr], limits: &Limits) -> Result<Vec<TcpListener>, BindError> {
-        let bind =
-            |&address| http::bind(address, limits).map_err(|error| BindError { address, error });
-        addresses.iter().map(bind).collect()
-    }
-
-    /// Builds the instance of a configuration. The problems are paths that contradict each other.
-    pub fn instance(config: Config) -> Result<(Instance, Arc<Clock>), Vec<Problem>> {
-        let clock = Arc::new(Clock::default());
-        Ok((Instance::new(config, &clock)?, clock))
-    }
-
-    /// Serves `instance` on the listeners. Request lines go to `requests`, what goes wrong in the
-    /// server to `complain`.
+    /// Serves `parts`. Request lines go to `requests`, and `report` is told of refused callers and
+    /// of trouble in the server.
     pub fn start(
-        (instance, clock): (Instance, Arc<Clock>),
-        listeners: Vec<TcpListener>,
+        parts: Parts,
+        metadata: Listeners,
+        admin: Option<AdminParts>,
         limits: Limits,
         requests: Option<Log>,
-        complain: impl Fn(&str) + Send + Sync + 'static,
+        report: Report,
     ) -> io::Result<Mock> {
-        let imds = Arc::new(Imds::new(instance, clock.clone()));
-        let addresses = (listeners.iter())
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>()?;
-        let service: Arc<dyn Service> = Arc::new(MetadataService {
+        let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
+        let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
             imds: imds.clone(),
-            clock,
             requests,
+            refused: Reported::default(),
+            report: report.clone(),
         });
-        let listeners = listeners
-            .into_iter()
-            .map(|l| (l, service.clone()))
-            .collect();
-        Ok(Mock {
-            imds,
-            server: Server::start(listeners, limits, complain)?,
-            addresses,
-        })
-    }
-
-    /// Where it listens, with the ports really bound.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        let with = |service: &Arc<dyn Service>, listeners: Listeners| {
+            let service = service.clone();
+            (listeners.into_iter()).map(move |listener| (listener, service.clone()))
+        };
+        let mut listeners: Vec<_> = with(&metadata_service, metadata).collect();
+        if let Some(admin) = admin {
+            let service: Arc<dyn Service> = Arc::new(AdminService {
+                admin: Admin::new(imds.clone(), admin.load, admin.secret),
+            });
+            listeners.extend(with(&service, admin.listeners));
+        }
+        let server = Server::start(listeners, limits, move |what| report(what))?;
+        Ok(Mock { imds, server })
     }
 
     /// Ends it: requests under way are answered, delays cut short; at most `limit`.
     pub fn stop(&self, limit: Duration) {
+        if let Some(role) = self.imds.role() {
+            role.stop();
+        }
         self.server.stop(limit);
     }
 }
@@ -129,8 +116,9 @@ impl Mock {
 /// [`Imds`] as a server sees it.
 struct MetadataService {
     imds: Arc<Imds>,
-    clock: Arc<Clock>,
     requests: Option<Log>,
+    refused: Reported,
+    report: Report,
 }
 
 impl Service for MetadataService {
@@ -139,18 +127,33 @@ impl Service for MetadataService {
     }
 
     fn unix_ms(&self) -> i64 {
-        self.clock.unix_ms()
+        self.imds.clock.unix_ms()
     }
 
-    fn delay(&self, request: &Request) -> Duration {
-        self.imds.delay(request)
+    fn judges_callers(&self) -> bool {
+        self.imds.instance().config.rules.judge_callers()
     }
 
-    fn answer(&self, request: &Request) -> Reply {
-        self.imds.route(request)
+    fn admits(&self, caller: Caller) -> bool {
+        let admitted = self.imds.instance().config.rules.admit(caller);
+        if !admitted && self.refused.first_time(caller.address) {
+            let address = caller.address;
+            (self.report)(&format!(
+                "refused a connection from {address}, which is not this machine; \
+                 to let it have the role's credentials, add \"{address}\" to \"allow_from\""
+            ));
+        }
+        admitted
     }
 
-    fn answered(&self, request: Option<&Request>, status: u16) {
+    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
+        let verdict = self.imds.judge(request);
+        wait(verdict.wait);
+        self.imds.route(request, verdict.effect)
+    }
+
+    fn answered(&self, request: Option<&Request>, reply: &Reply) {
+        let status = reply.status;
         if let Some(log) = &self.requests {
             log.line(|line| {
                 let (method, target) = match request {
@@ -160,10 +163,38 @@ impl Service for MetadataService {
                 line.extend_from_slice(method.as_bytes());
                 line.push(b' ');
                 log::escape(target, line);
-                let [hundreds, tens, ones] = [status / 100, status / 10 % 10, status % 10];
+                let digits = [status / 100, status / 10 % 10, status % 10];
                 line.extend_from_slice(b" -> ");
-                line.extend([hundreds, tens, ones].map(|digit| b'0' + digit as u8));
+                line.extend(digits.map(|digit| b'0' + digit as u8));
             });
         }
+    }
+}
+
+/// [`Admin`] as a server sees it.
+struct AdminService {
+    admin: Admin,
+}
+
+impl Service for AdminService {
+    fn server_name(&self) -> &'static str {
+        "imds_mock"
+    }
+
+    /// Real time: the administration is no part of the instance.
+    fn unix_ms(&self) -> i64 {
+        Clock::default().unix_ms()
+    }
+
+    fn judges_callers(&self) -> bool {
+        true
+    }
+
+    fn answer(&self, request: &Request, _wait: &dyn Fn(Duration)) -> Reply {
+        self.admin.route(request)
+    }
+
+    fn refusal(&self, status: u16) -> Reply {
+        admin::error(status, crate::http::reason(status))
     }
 }

@@ -41,7 +41,7 @@ pub struct Interface {
 }
 
 /// An id in EC2's form, 17 hex digits that `of` alone decides: the same after every restart.
-fn stable_id(prefix: &str, of: &str) -> String {
+pub fn stable_id(prefix: &str, of: &str) -> String {
     let digest = Sha256::digest(format!("{prefix}:{of}"));
     let hex: String = digest.iter().take(9).map(|b| format!("{b:02x}")).collect();
     format!("{prefix}-{}", &hex[..17])
@@ -101,6 +101,17 @@ impl Facts {
     /// An id that follows from the instance id.
     pub fn id(&self, prefix: &str) -> String {
         stable_id(prefix, &self.instance_id)
+    }
+
+    /// Capital letters and digits as in AWS's own ids, that follow from the instance id.
+    pub fn letters(&self, of: &str, length: usize) -> String {
+        const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        let block = |n: usize| Sha256::digest(format!("{of}:{n}:{}", self.instance_id));
+        (0..length.div_ceil(32))
+            .flat_map(block)
+            .take(length)
+            .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+            .collect()
     }
 
     fn interface(&self, index: usize, own: Option<&Section>, top: &Section) -> Interface {

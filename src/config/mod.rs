@@ -2,9 +2,13 @@
 //! Everything else sees the finished [`Config`]; nothing behind this room checks again.
 
 mod category;
+pub mod duration;
+mod event;
 mod facts;
+mod fault;
 pub mod region;
 mod report;
+mod role;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,27 +17,39 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 pub use category::{Category, DYNAMIC, INTERFACE, META_DATA, Values};
-pub use facts::{Facts, Interface};
+use event::parse_object;
+pub use event::{EventKind, EventSpec, Notice, parse_date};
+pub use facts::{Facts, Interface, stable_id};
+pub use fault::{Effect, FaultSpec, PathPattern, Sequence};
 pub use report::Problem;
 use report::{Report, Section};
+pub use role::{FailureCode, RoleSource, StaticRole, StaticState};
+
+use crate::access::Rules;
+use crate::role::RoleArn;
 
 /// The configuration served without `--config`.
 const EXAMPLE: &str = include_str!("../../config.json");
 /// EC2's limit on user data, raw (reference/imds.md, section 9).
-const MAX_USER_DATA: usize = 16384;
+pub const MAX_USER_DATA: usize = 16384;
 /// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keys that no table and no fact names.
 const OTHER_KEYS: &[&str] = &[
     "account_id",
+    "allow_from",
+    "allowed_hosts",
     "architecture",
     "default_delay_ms",
     "dynamic",
     "endpoint_delay_ms",
+    "events",
+    "faults",
     "force_status",
     "http_endpoint",
     "http_put_response_hop_limit",
@@ -42,6 +58,7 @@ const OTHER_KEYS: &[&str] = &[
     "instance_metadata_tags",
     "metadata",
     "network_interfaces",
+    "role",
     "ssh_public_keys",
     "tags",
     "user_data",
@@ -70,11 +87,16 @@ pub struct Config {
     pub default_delay: Duration,
     pub endpoint_delay: HashMap<String, Duration>,
     pub force_status: HashMap<String, u16>,
+    /// From the start on.
+    pub events: Vec<EventSpec>,
+    pub faults: Vec<FaultSpec>,
     /// Replaces or adds keys of the identity document.
     pub identity_document: Map<String, Value>,
     /// Paths below `meta-data/` and `dynamic/` with what is set there; `None` removes.
     pub metadata_changes: Changes,
     pub dynamic_changes: Changes,
+    pub role: Option<RoleSource>,
+    pub rules: Rules,
     /// As configured, to print.
     raw: Map<String, Value>,
 }
@@ -89,55 +111,67 @@ pub struct SshKey {
     pub openssh_key: String,
 }
 
-/// Where a configuration comes from.
+/// Where a configuration comes from: a file, or the example compiled in, and the flags that
+/// override it.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    pub file: Option<PathBuf>,
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that stands for a key of the object `role`.
 #[derive(Clone, Debug)]
-pub enum Source {
-    /// The example compiled in.
-    BuiltIn,
-    File(PathBuf),
+pub struct Flag {
+    /// As on the command line: `--role-arn`.
+    pub name: &'static str,
+    pub role_key: &'static str,
+    pub value: Value,
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Source::BuiltIn => write!(f, "the built-in example configuration"),
-            Source::File(path) => write!(f, "{}", path.display()),
+        match &self.file {
+            None => write!(f, "the built-in example configuration"),
+            Some(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
 impl Source {
     /// Reads and checks the configuration. Returns it with what deserves a warning, or everything
-    /// that is wrong with it.
+    /// that is wrong with it; the place of a problem with a flag is the flag.
     pub fn load(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-        let one = |what: String| {
-            vec![Problem {
-                place: String::new(),
-                what,
-            }]
+        let problem = |what: String| {
+            let place = String::new();
+            vec![Problem { place, what }]
         };
-        match self {
-            Source::BuiltIn => Config::parse(EXAMPLE, Path::new("")),
-            Source::File(path) => {
-                let bytes = std::fs::read(path).map_err(|e| one(format!("cannot read it: {e}")))?;
-                let text = String::from_utf8(bytes).map_err(|e| {
-                    one(format!(
-                        "not UTF-8 (byte {})",
-                        e.utf8_error().valid_up_to() + 1
-                    ))
-                })?;
-                Config::parse(&text, path.parent().unwrap_or(Path::new("")))
+        let text = match &self.file {
+            None => EXAMPLE.to_owned(),
+            Some(path) => {
+                let bytes = std::fs::read(path);
+                let bytes = bytes.map_err(|e| problem(format!("cannot read it: {e}")))?;
+                String::from_utf8(bytes).map_err(|e| {
+                    let place = e.utf8_error().valid_up_to() + 1;
+                    problem(format!("not UTF-8 (byte {place})"))
+                })?
             }
-        }
+        };
+        let directory = self.file.as_ref().and_then(|path| path.parent());
+        Config::parse(&text, directory.unwrap_or(Path::new("")), &self.flags)
     }
 }
 
 impl Config {
-    /// Parses the text of a config.json. Relative paths in it start at `directory`.
-    pub fn parse(text: &str, directory: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    /// Parses the text of a config.json, then lets `flags` override it. Relative paths in it start
+    /// at `directory`.
+    pub fn parse(
+        text: &str,
+        directory: &Path,
+        flags: &[Flag],
+    ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         let report = Report::default();
         let parsed = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-        let raw = match parsed {
+        let mut raw = match parsed {
             Ok(Value::Object(raw)) => raw,
             Ok(_) => {
                 report.problem("", "expected a JSON object { ... } at the top");
@@ -148,6 +182,14 @@ impl Config {
                 return Err(report.problems.into_inner());
             }
         };
+        for flag in flags {
+            let role = raw.entry("role").or_insert_with(|| json!({}));
+            match role {
+                Value::Object(role) => drop(role.insert(flag.role_key.into(), flag.value.clone())),
+                // What is wrong with it is said below.
+                _ => break,
+            }
+        }
         let top = Section::new("", &raw, &report);
         let config = Config::read(&top, directory);
         top.warn_unknown(&known_keys());
@@ -155,6 +197,12 @@ impl Config {
         // A value that several others follow from is read once for each.
         problems.sort_by(|a, b| (&a.place, &a.what).cmp(&(&b.place, &b.what)));
         problems.dedup();
+        for problem in &mut problems {
+            let role_key = problem.place.strip_prefix("role.");
+            if let Some(flag) = flags.iter().find(|flag| role_key == Some(flag.role_key)) {
+                problem.place = flag.name.to_owned();
+            }
+        }
         match problems.is_empty() {
             true => Ok((config, report.warnings.into_inner())),
             false => Err(problems),
@@ -162,7 +210,9 @@ impl Config {
     }
 
     fn read(top: &Section, directory: &Path) -> Config {
-        let facts = Facts::read(top, None);
+        let arn = role::arn(top);
+        let facts = Facts::read(top, arn.as_ref().map(RoleArn::account));
+        let role = role::read(top, arn.as_ref(), &facts.region, &facts.instance_id);
         let sections = top.items("network_interfaces");
         let nothing = Map::new();
         let interfaces = (facts.interfaces.iter().enumerate())
@@ -211,12 +261,22 @@ impl Config {
                     matches!(status, 0 | 100..=999).then_some(status as u16)
                 },
             ),
+            events: objects(top, "events", EventSpec::read),
+            faults: objects(top, "faults", FaultSpec::read),
             identity_document: top
                 .entries("identity_document")
                 .map(|(key, value)| (key.to_owned(), value.clone()))
                 .collect(),
             metadata_changes: changes(top, "metadata"),
             dynamic_changes: changes(top, "dynamic"),
+            rules: Rules {
+                guarded: matches!(role, Some(RoleSource::Sts(_))),
+                allow_from: allow_from(top),
+                allowed_hosts: (top.lines("allowed_hosts").iter())
+                    .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
+                    .collect(),
+            },
+            role,
             raw: top.values().clone(),
             facts,
         }
@@ -268,6 +328,9 @@ impl Config {
         }
         for key in ["user_data", "user_data_base64", "user_data_file"] {
             all.remove(key);
+        }
+        if let Some(role) = all.get_mut("role") {
+            role::without_secrets(role);
         }
         if let Some(bytes) = &self.user_data {
             match std::str::from_utf8(bytes) {
@@ -335,6 +398,28 @@ fn by_path<T>(
         }
     }
     found
+}
+
+/// An array of objects.
+fn objects<T>(top: &Section, key: &str, read: fn(&Section) -> Option<T>) -> Vec<T> {
+    (top.items(key).into_iter())
+        .filter_map(|(place, item)| read(&Section::of(place, item, top.report)?))
+        .collect()
+}
+
+fn allow_from(top: &Section) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in top.lines("allow_from") {
+        match facts::parse_network(&text) {
+            Some(network) => networks.push(network),
+            None => {
+                let what =
+                    format!("expected a network such as 10.0.0.0/8 or an address, found {text:?}");
+                top.problem("allow_from", what);
+            }
+        }
+    }
+    networks
 }
 
 fn hop_limit(top: &Section) -> Option<u8> {
@@ -447,24 +532,28 @@ fn tags(top: &Section) -> BTreeMap<String, String> {
 const CREDENTIAL_PATHS: [&str; 3] = [
     "iam/security-credentials",
     "iam/security-credentials-extended",
-    "identity-credentials/ec2/security-credentials",
+    "identity-credentials",
 ];
+
+/// Whether `path` (below `meta-data/`) is where credentials stand, or below it.
+pub fn is_credential_path(path: &str) -> bool {
+    CREDENTIAL_PATHS.iter().any(|directory| {
+        path.strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
 
 fn changes(top: &Section, key: &str) -> Changes {
     let mut changes = Changes::new();
     for (path, value) in top.entries(key) {
         // A directory may be written with its slash.
         let bare = path.strip_suffix('/').unwrap_or(path);
-        let credentials = |dir: &&str| {
-            bare.strip_prefix(*dir)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         if !bare.split('/').all(is_segment) {
             let what = format!(
                 "{path:?}: expected a path such as placement/region, its segments of letters, digits and -._~!$&'()*+,=:@"
             );
             top.problem(key, what);
-        } else if key == "metadata" && CREDENTIAL_PATHS.iter().any(|dir| credentials(&dir)) {
+        } else if key == "metadata" && is_credential_path(bare) {
             top.problem(
                 key,
                 format!("{path:?}: credentials are configured by \"role\""),

@@ -155,6 +155,29 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A number of that range, as a number.
+    pub(super) fn fraction(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<f64>,
+        expected: &str,
+    ) -> Option<f64> {
+        let value = self.get(key)?;
+        match value.as_f64().filter(|number| range.contains(number)) {
+            Some(number) => Some(number),
+            None => self.expected(key, expected, value),
+        }
+    }
+
+    /// `true` or `false`; missing is false.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        match self.get(key) {
+            None => false,
+            Some(Value::Bool(flag)) => *flag,
+            Some(other) => self.expected(key, "true or false", other).unwrap_or(false),
+        }
+    }
+
     /// Whether `key` says `on` rather than `off`; `default` where it says nothing.
     pub(super) fn choice(&self, key: &str, on: &str, off: &str, default: bool) -> bool {
         self.parsed(key, &format!("{on:?} or {off:?}"), |text| match text {
@@ -242,6 +265,22 @@ impl<'a> Section<'a> {
 
     /// Warns about keys that are not in `known`, with the nearest that is.
     pub(super) fn warn_unknown(&self, known: &[&str]) {
+        for (key, hint) in self.unknown(known) {
+            let what = format!("unknown key, ignored{hint}");
+            self.report.warning(self.place(key), what);
+        }
+    }
+
+    /// Notes a problem for keys that are not in `known`: a program wrote them, and must be told.
+    pub(super) fn refuse_unknown(&self, known: &[&str]) {
+        for (key, hint) in self.unknown(known) {
+            self.problem(key, format!("unknown here{hint}"));
+        }
+    }
+
+    /// Keys that are not in `known`, with the nearest that is, if one is near.
+    fn unknown(&self, known: &[&str]) -> Vec<(&'a str, String)> {
+        let mut unknown = Vec::new();
         for key in self
             .values
             .keys()
@@ -252,12 +291,10 @@ impl<'a> Section<'a> {
                 .map(|name| (distance(key, name), name))
                 .min()
                 .filter(|(distance, name)| *distance <= name.len().div_ceil(3));
-            let hint = match nearest {
-                Some((_, name)) => format!("unknown key, ignored; did you mean {name:?}?"),
-                None => "unknown key, ignored".to_owned(),
-            };
-            self.report.warning(self.place(key), hint);
+            let hint = nearest.map(|(_, name)| format!("; did you mean {name:?}?"));
+            unknown.push((key.as_str(), hint.unwrap_or_default()));
         }
+        unknown
     }
 }
 

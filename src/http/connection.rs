@@ -1,14 +1,14 @@
 //! The life of one connection: read a head, read its body, wait if told to, answer, close or go
 //! on. [`serve`] reads from top to bottom.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use zeroize::Zeroize;
 
 use super::body::{BodyReader, Failure};
+use super::delivery::{deliver, linger, write_within};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan};
 use super::server::{Activity, Pool, Seat};
 use super::{Method, Reply, Request, Service, reason};
@@ -16,8 +16,6 @@ use crate::clock;
 
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
 const BUFFER: usize = MAX_HEAD + 4 * 1024;
-/// What a client may still send after an answer that refuses it, before the close becomes a reset.
-const MAX_LINGER_BYTES: usize = 256 * 1024;
 
 /// What a thread reuses from one connection to the next.
 pub(super) struct Scratch {
@@ -110,11 +108,8 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             body: &scratch.body,
             caller: seat.caller,
         };
-        let delay = service.delay(&request);
-        if !delay.is_zero() {
-            pool.pause(delay);
-        }
-        let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request)))
+        let wait = |delay| pool.pause(delay);
+        let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request, &wait)))
             .unwrap_or_else(|_| Reply::empty(500));
         let after = if head.keep_alive && !pool.is_stopping() {
             After::KeepAlive
@@ -128,13 +123,13 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             Method::Head => &[][..],
             _ => reply.entity.body(),
         };
-        let written = with_hop_limit(stream, reply.hop_limit, || {
-            write_within(stream, &scratch.head, body, pool.limits.write)
-        });
-        service.answered(Some(&request), reply.status);
+        let goes_on = deliver(pool, seat, &reply, &scratch.head, body);
+        service.answered(Some(&request), &reply);
+        // It may have held a secret.
+        scratch.body.zeroize();
         match after {
-            After::KeepAlive if written.is_ok() => {}
-            After::LingeringClose if written.is_ok() => return linger(pool, seat),
+            After::KeepAlive if goes_on => {}
+            After::LingeringClose if goes_on => return linger(pool, seat),
             _ => return,
         }
         scratch.buffer.copy_within(rest.clone(), 0);
@@ -193,11 +188,11 @@ fn is_timeout(e: &io::Error) -> bool {
 
 /// Answers what is no request, and closes so that the answer arrives.
 fn refuse(pool: &Pool, seat: &Seat, service: &dyn Service, refusal: Refusal, head: &mut Vec<u8>) {
-    let reply = Reply::page(refusal.status());
+    let reply = service.refusal(refusal.status());
     let mut date = (i64::MIN, String::new());
     lay_out(&reply, After::LingeringClose, service, head, &mut date);
     let written = write_within(&seat.stream, head, reply.entity.body(), pool.limits.write);
-    service.answered(None, reply.status);
+    service.answered(None, &reply);
     if written.is_ok() {
         linger(pool, seat);
     }
@@ -236,80 +231,9 @@ fn lay_out(
     head.extend_from_slice(reply.entity.fields.as_bytes());
     let _ = write!(
         head,
-        "Date: {}\r\nServer: {}\r\nConnection: {connection}\r\n\r\n",
+        "Date: {}\r\nServer: {}\r\nConnection: {connection}\r\n{}\r\n",
         date.1,
-        service.server_name()
+        service.server_name(),
+        reply.entity.last_field
     );
-}
-
-/// Writes both parts, as one segment where the kernel takes them, before `limit` has passed.
-fn write_within(stream: &TcpStream, head: &[u8], body: &[u8], limit: Duration) -> io::Result<()> {
-    let deadline = Instant::now() + limit;
-    let mut parts = [IoSlice::new(head), IoSlice::new(body)];
-    let mut left = &mut parts[..];
-    let mut in_one_write = true;
-    loop {
-        match (&mut &*stream).write_vectored(left) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut left, n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-        if left.is_empty() {
-            break;
-        }
-        in_one_write = false;
-        let timeout = remaining(deadline).ok_or(io::ErrorKind::TimedOut)?;
-        stream.set_write_timeout(Some(timeout))?;
-    }
-    match in_one_write {
-        true => Ok(()),
-        false => stream.set_write_timeout(Some(limit)),
-    }
-}
-
-/// Runs `write` with the socket's hop limit lowered, as EC2 does for token answers
-/// (reference/imds.md, section 2), and raised again behind it for what a kept connection carries
-/// later.
-fn with_hop_limit(
-    stream: &TcpStream,
-    hop_limit: Option<u8>,
-    write: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
-    let Some(hops) = hop_limit else {
-        return write();
-    };
-    let socket = SockRef::from(stream);
-    if stream.local_addr()?.is_ipv4() {
-        let before = socket.ttl_v4()?;
-        socket.set_ttl_v4(hops.into())?;
-        write()?;
-        socket.set_ttl_v4(before)
-    } else {
-        let before = socket.unicast_hops_v6()?;
-        socket.set_unicast_hops_v6(hops.into())?;
-        write()?;
-        socket.set_unicast_hops_v6(before)
-    }
-}
-
-/// Ends our side and drops what the client still sends, so that the kernel does not answer it
-/// with a reset that would take the answer away.
-fn linger(pool: &Pool, seat: &Seat) {
-    seat.set(pool, Activity::Idle);
-    let _ = seat.stream.shutdown(Shutdown::Write);
-    let deadline = Instant::now() + pool.limits.linger;
-    let mut dropped = 0;
-    let mut sink = [0; 4096];
-    while let Some(timeout) = remaining(deadline) {
-        if dropped > MAX_LINGER_BYTES || seat.stream.set_read_timeout(Some(timeout)).is_err() {
-            return;
-        }
-        match (&mut &seat.stream).read(&mut sink) {
-            Ok(0) => return,
-            Ok(n) => dropped += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
 }

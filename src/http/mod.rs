@@ -4,15 +4,20 @@
 
 mod body;
 mod connection;
+mod delivery;
 mod head;
+mod listen;
 mod server;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-pub use server::{Limits, Server, bind};
+use zeroize::Zeroize;
+
+pub use listen::{BindError, bind};
+pub use server::{Limits, Server};
 
 /// The methods of RFC 9110 and PATCH; any other is answered 501 before a handler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +113,26 @@ fn find<'a>(fields: &'a [httparse::Header<'a>], name: &str) -> Option<&'a [u8]> 
         .map(|field| field.value)
 }
 
-/// A body and the fields that describe it, laid out once so that a request only copies them.
-#[derive(Debug, PartialEq, Eq)]
+/// A body and the fields that describe it, laid out once so that a request only copies them. It may
+/// hold a secret: it is wiped when dropped and never printed.
 pub struct Entity {
     /// Complete field lines, `Content-Length` among them.
     fields: String,
+    /// A field line that EC2 puts behind all others.
+    last_field: &'static str,
     body: Vec<u8>,
+}
+
+impl Drop for Entity {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
+}
+
+impl fmt::Debug for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Entity({} bytes)", self.body.len())
+    }
 }
 
 impl Entity {
@@ -130,7 +149,20 @@ impl Entity {
             let _ = write!(fields, "Accept-Ranges: none\r\nLast-Modified: {date}\r\n");
         }
         let _ = write!(fields, "Content-Length: {}\r\n", body.len());
-        Entity { fields, body }
+        Entity {
+            fields,
+            last_field: "",
+            body,
+        }
+    }
+
+    /// A session token, its fields in the order EC2 sends them (reference/imds.md, section 4).
+    pub fn token(token: String) -> Entity {
+        Entity {
+            fields: format!("Content-Length: {}\r\n", token.len()),
+            last_field: "Content-Type: text/plain\r\n",
+            body: token.into_bytes(),
+        }
     }
 
     /// The bytes of the body.
@@ -158,10 +190,28 @@ static EMPTY: LazyLock<Arc<Entity>> =
     LazyLock::new(|| Arc::new(Entity::new("text/plain", None, "")));
 static NOT_FOUND: LazyLock<Arc<Entity>> = LazyLock::new(|| Arc::new(Entity::page(404)));
 
+/// How an answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Whole,
+    /// In pieces, at that rate.
+    Slow {
+        bytes_per_second: u32,
+    },
+    /// The head, and only so much of the body that the head promises.
+    Truncated {
+        bytes: usize,
+    },
+    /// Not at all: the connection is reset.
+    Reset,
+    /// Not at all: the connection stays open.
+    NoAnswer,
+}
+
 /// An answer. Status, fields and body go out in one write.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// 100..=999.
+    /// 100..=999; 0 where none is sent.
     pub status: u16,
     /// A complete field line that stands before all others, such as the token's remaining life.
     pub first_field: Option<(&'static str, u32)>,
@@ -170,6 +220,7 @@ pub struct Reply {
     pub entity: Arc<Entity>,
     /// IP TTL (IPv6 hop limit) of the packets that carry the answer.
     pub hop_limit: Option<u8>,
+    pub delivery: Delivery,
 }
 
 impl Reply {
@@ -181,6 +232,7 @@ impl Reply {
             allow: None,
             entity,
             hop_limit: None,
+            delivery: Delivery::Whole,
         }
     }
 
@@ -230,16 +282,16 @@ pub trait Service: Send + Sync {
         true
     }
 
-    /// How long to wait before [`Service::answer`] is asked.
-    fn delay(&self, _request: &Request) -> Duration {
-        Duration::ZERO
+    /// Answers a request. `wait` waits, unless the server stops meanwhile. A panic becomes a 500.
+    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply;
+
+    /// Answers what is no request with that status.
+    fn refusal(&self, status: u16) -> Reply {
+        Reply::page(status)
     }
 
-    /// Answers a request. A panic becomes a 500.
-    fn answer(&self, request: &Request) -> Reply;
-
     /// Called after an answer was written. `request` is `None` where none could be read.
-    fn answered(&self, _request: Option<&Request>, _status: u16) {}
+    fn answered(&self, _request: Option<&Request>, _reply: &Reply) {}
 }
 
 /// The reason phrase of a status, empty where there is none.

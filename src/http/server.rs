@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::connection::{self, Scratch};
 use super::{Caller, Service};
@@ -27,8 +27,6 @@ const STACK: usize = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// The least time between two complaints about the same trouble.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
-/// std's 128 overflowed under load (design, D1).
-const BACKLOG: i32 = 1024;
 /// Descriptors kept for listeners, files and calls to STS when the limit is low.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
@@ -69,27 +67,6 @@ impl Limits {
         self.connections = self.connections.min(room.try_into().unwrap_or(usize::MAX));
         self
     }
-}
-
-/// Opens a listener. Port 0 takes a free one. Accepted sockets inherit its timeouts and
-/// TCP_NODELAY, on FreeBSD and Linux alike, so that a connection needs no system call for them.
-pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        // FreeBSD's default; Linux would take IPv4 too.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(limits.idle))?;
-    socket.set_write_timeout(Some(limits.write))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// What a connection is doing; decides who gives way when there are too many.
@@ -284,6 +261,9 @@ impl Pool {
 
     /// Waits, unless the server stops meanwhile.
     pub(super) fn pause(&self, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
         let _ = self
             .stopped
             .wait_timeout_while(self.lock(), duration, |_| !self.is_stopping());

@@ -45,18 +45,22 @@ pub fn change(directory: &str, changes: &Changes, leaves: &mut Leaves) {
         leaves.remove(&format!("{directory}{path}"));
     }
     for (path, text) in changes {
-        let Some(text) = text else { continue };
-        let path = format!("{directory}{path}");
-        leaves.text(&path, text.as_str());
-        // Clients split each line of this listing at a `=`.
-        if let Some(index) = path
-            .strip_prefix("meta-data/public-keys/")
-            .and_then(|p| p.split('/').next())
-            && let key = format!("meta-data/public-keys/{index}")
-            && !leaves.has_label(&key)
-        {
-            leaves.rank(&key, index.parse().unwrap_or(u32::MAX));
-            leaves.label(key, format!("{index}=key-{index}"));
+        if let Some(text) = text {
+            put(&format!("{directory}{path}"), text.as_str(), leaves);
         }
+    }
+}
+
+/// Sets one leaf by its path below a version.
+pub fn put(path: &str, bytes: impl Into<Vec<u8>>, leaves: &mut Leaves) {
+    leaves.text(path, bytes);
+    // Clients split each line of this listing at a `=`.
+    if let Some(below) = path.strip_prefix("meta-data/public-keys/")
+        && let Some((index, _)) = below.split_once('/')
+        && let key = format!("meta-data/public-keys/{index}")
+        && !leaves.has_label(&key)
+    {
+        leaves.rank(&key, index.parse().unwrap_or(u32::MAX));
+        leaves.label(key, format!("{index}=key-{index}"));
     }
 }

@@ -1,0 +1,145 @@
+//! The time as STS sees it (design D9): the wall clock plus a correction measured from STS's
+//! `Date`. Everything in this room that signs, schedules or judges an expiry asks here.
+
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// `Date` has whole seconds, and servers are known to keep it for another second.
+const DATE_IS_OLD_BY: Duration = Duration::from_secs(2);
+
+/// A clock that is read without waiting; corrected by making a new one.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    /// STS's time minus the wall clock's.
+    correction: time::Duration,
+    /// The time when the clock was set, by itself and by the monotonic clock.
+    set: (OffsetDateTime, Instant),
+}
+
+impl Clock {
+    /// A clock that believes the wall clock until told otherwise.
+    pub(super) fn new() -> Clock {
+        Clock {
+            correction: time::Duration::ZERO,
+            set: (OffsetDateTime::now_utc(), Instant::now()),
+        }
+    }
+
+    /// The time now. The wall clock alone may be set back, the monotonic one alone stands still in
+    /// a suspended machine (Linux): the later of both is never behind the true time.
+    pub(super) fn now(&self) -> OffsetDateTime {
+        let wall = OffsetDateTime::now_utc().saturating_add(self.correction);
+        let (time, instant) = self.set;
+        let measured = later(time, instant.elapsed());
+        wall.max(measured)
+    }
+
+    /// What must be added to the wall clock.
+    pub(super) fn correction(&self) -> time::Duration {
+        self.correction
+    }
+
+    /// The clock corrected by an exchange that was sent and answered at these times of this clock
+    /// and dated `date` by STS; `None` if it agrees as far as can be measured. A long exchange
+    /// measures little and so corrects little. Set to the end of STS's second rather than its
+    /// beginning: credentials expire early rather than late.
+    pub(super) fn corrected(
+        &self,
+        date: OffsetDateTime,
+        sent: OffsetDateTime,
+        answered: OffsetDateTime,
+    ) -> Option<Clock> {
+        let earliest = date - answered;
+        let latest = later(date, DATE_IS_OLD_BY) - sent;
+        if earliest <= time::Duration::ZERO && latest >= time::Duration::ZERO {
+            return None;
+        }
+        let now = self.now().saturating_add((earliest + latest) / 2);
+        Some(Clock {
+            correction: now - OffsetDateTime::now_utc(),
+            set: (now, Instant::now()),
+        })
+    }
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`.
+pub(super) fn iso(at: OffsetDateTime) -> String {
+    at.format(format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second]Z"
+    ))
+    .expect("every field of the format is a date's")
+}
+
+/// `wait` after `at`, at most the last date there is.
+pub(super) fn later(at: OffsetDateTime, wait: Duration) -> OffsetDateTime {
+    at.saturating_add(wait.try_into().unwrap_or(time::Duration::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: time::Duration = time::Duration::SECOND;
+
+    /// A `Date` `offset` ahead of the clock, in whole seconds.
+    fn date(at: OffsetDateTime, offset: time::Duration) -> OffsetDateTime {
+        (at + offset)
+            .replace_nanosecond(0)
+            .expect("0 is a nanosecond")
+    }
+
+    #[test]
+    fn a_clock_that_agrees_with_sts_is_left_alone() {
+        let clock = Clock::new();
+        let sent = clock.now();
+        for (offset, took) in [
+            (time::Duration::ZERO, time::Duration::ZERO),
+            (-SECOND, time::Duration::ZERO),
+            (time::Duration::ZERO, SECOND * 15),
+            (SECOND * 14, SECOND * 15),
+            // The machine slept during the exchange, which so measured nothing.
+            (time::Duration::ZERO, SECOND * 7200),
+        ] {
+            let corrected = clock.corrected(date(sent, offset), sent, sent + took);
+            assert!(corrected.is_none(), "{offset} {took}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_corrected_to_within_sts_second() {
+        let clock = Clock::new();
+        for hours in [-9000, -1, 1, 9000] {
+            let offset = time::Duration::hours(hours);
+            let sent = clock.now();
+            let true_time = sent + offset;
+            let corrected = clock.corrected(date(sent, offset), sent, sent).unwrap();
+            let error = corrected.now() - true_time;
+            assert!(
+                error >= time::Duration::ZERO && error < SECOND * 2,
+                "{error}"
+            );
+            assert!((corrected.correction() - offset).abs() < SECOND * 2);
+            let sent = corrected.now();
+            assert!(
+                corrected
+                    .corrected(date(sent, -SECOND), sent, sent)
+                    .is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn the_wildest_dates_do_not_end_the_clock() {
+        let clock = Clock::new();
+        let sent = clock.now();
+        for year in [-9999, 1, 9999] {
+            let date = sent
+                .replace_year(year)
+                .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            let corrected = clock.corrected(date, sent, sent).unwrap();
+            assert!(iso(corrected.now()).len() > 18);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The state file: the bootstrap credentials that have worked and the live session, so that a
+//! restart needs nobody. Ours alone to write, whole or not at all, readable by us only.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use super::arn::RoleArn;
+use super::clock::iso;
+use super::secret::{BadCredentials, Credentials, Fields, Secret};
+use super::state::Session;
+
+/// What a restart finds.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) bootstrap: Option<Credentials>,
+    pub(super) session: Option<Session>,
+}
+
+/// Why a state file is of no use.
+#[derive(Debug)]
+pub(super) enum BadState {
+    Unreadable(io::Error),
+    /// Not what we write; perhaps edited, perhaps cut.
+    Damaged(BadCredentials),
+    BadDate(&'static str),
+    OtherRole(String),
+}
+
+impl fmt::Display for BadState {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Unreadable(e) => write!(f, "cannot be read: {e}"),
+            Self::Damaged(BadCredentials::NotAnObject) => {
+                f.write_str("is damaged: a key is missing or of the wrong type")
+            }
+            Self::Damaged(e) => write!(f, "is damaged: {e}"),
+            Self::BadDate(key) => write!(f, "is damaged: {key} is not a date"),
+            Self::OtherRole(arn) => write!(f, "belongs to another role, {arn:?}"),
+        }
+    }
+}
+
+/// The file's form; credentials as in a bootstrap message.
+#[derive(Deserialize)]
+struct Read {
+    role_arn: String,
+    bootstrap: Option<Fields>,
+    session: Option<SessionRead>,
+}
+
+#[derive(Deserialize)]
+struct SessionRead {
+    credentials: Fields,
+    last_updated: String,
+    expiration: String,
+}
+
+/// The same, for writing without copies of what is secret.
+#[derive(Serialize)]
+struct Written<'a> {
+    role_arn: &'a str,
+    bootstrap: Option<Keys<'a>>,
+    session: Option<SessionWritten<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionWritten<'a> {
+    credentials: Keys<'a>,
+    last_updated: String,
+    expiration: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Keys<'a> {
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: Option<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(credentials: &'a Credentials) -> Keys<'a> {
+        Keys {
+            access_key_id: &credentials.access_key_id,
+            secret_access_key: credentials.secret_access_key.expose(),
+            token: credentials.token.as_ref().map(Secret::expose),
+        }
+    }
+}
+
+/// A state file of one role.
+pub(super) struct Store {
+    path: PathBuf,
+    arn: RoleArn,
+}
+
+impl Store {
+    pub(super) fn new(path: PathBuf, arn: RoleArn) -> Store {
+        Store { path, arn }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was stored; nothing if there is no file yet.
+    pub(super) fn load(&self) -> Result<Stored, BadState> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+            Err(e) => return Err(BadState::Unreadable(e)),
+        };
+        let read: Read = serde_json::from_slice(&text).map_err(|e| BadState::Damaged(e.into()))?;
+        if read.role_arn != self.arn.as_str() {
+            return Err(BadState::OtherRole(read.role_arn));
+        }
+        let date = |key, text: &str| {
+            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| BadState::BadDate(key))
+        };
+        let session = |read: SessionRead| {
+            Ok(Session::new(
+                read.credentials.credentials().map_err(BadState::Damaged)?,
+                date("Expiration", &read.expiration)?,
+                date("LastUpdated", &read.last_updated)?,
+            ))
+        };
+        let bootstrap = read.bootstrap.map(Fields::credentials).transpose();
+        Ok(Stored {
+            bootstrap: bootstrap.map_err(BadState::Damaged)?,
+            session: read.session.map(session).transpose()?,
+        })
+    }
+
+    /// Replaces the file at once: whoever reads it, also after a crash, finds the old or the new.
+    pub(super) fn save(
+        &self,
+        bootstrap: Option<&Credentials>,
+        session: Option<&Session>,
+    ) -> io::Result<()> {
+        let written = Written {
+            role_arn: self.arn.as_str(),
+            bootstrap: bootstrap.map(Keys::of),
+            session: session.map(|session| SessionWritten {
+                credentials: Keys::of(&session.credentials),
+                last_updated: iso(session.last_updated),
+                expiration: iso(session.expires),
+            }),
+        };
+        // Room for two tokens, so that no secret is left behind by growing.
+        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+        serde_json::to_writer_pretty(&mut *text, &written)?;
+        text.push(b'\n');
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        self.write(&temporary, &text).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    }
+
+    fn write(&self, temporary: &Path, text: &[u8]) -> io::Result<()> {
+        // Left by a process that was killed here. What is made new below cannot be a link.
+        match fs::remove_file(temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temporary)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(temporary, &self.path)?;
+        // The rename survives a power loss only once the directory is written, which not every
+        // file system can do on demand.
+        let directory = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        Ok(())
+    }
+}
