@@ -34,7 +34,11 @@ fn the_man_pages_have_every_flag_of_help_and_no_other() {
         (env!("CARGO_BIN_EXE_imds_mock"), IMDS_MOCK_8),
         (env!("CARGO_BIN_EXE_getimds"), GETIMDS_1),
     ] {
-        assert_eq!(words(page, "Fl -"), words(&help(program), "--"), "{program}");
+        assert_eq!(
+            words(page, "Fl -"),
+            words(&help(program), "--"),
+            "{program}"
+        );
     }
 }
 
@@ -51,7 +55,9 @@ fn the_readme_names_no_flag_that_is_not_there() {
 #[test]
 fn every_key_is_in_the_readme_and_in_the_man_page() {
     let interface: Vec<String> = INTERFACE.iter().map(Category::key).collect();
-    let all = keys().into_iter().chain(interface.iter().map(String::as_str));
+    let all = keys()
+        .into_iter()
+        .chain(interface.iter().map(String::as_str));
     for key in all {
         assert!(README.contains(&format!("`{key}`")), "README.md: {key}");
         let named = IMDS_MOCK_8

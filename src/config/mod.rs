@@ -97,7 +97,7 @@ pub struct Config {
     pub dynamic_changes: Changes,
     pub role: Option<RoleSource>,
     pub rules: Rules,
-    /// As configured, to print.
+    /// As configured, to print; secrets are null.
     raw: Map<String, Value>,
 }
 
@@ -277,7 +277,7 @@ impl Config {
                     .collect(),
             },
             role,
-            raw: top.values().clone(),
+            raw: without_secrets(top.values()),
             facts,
         }
     }
@@ -328,9 +328,6 @@ impl Config {
         }
         for key in ["user_data", "user_data_base64", "user_data_file"] {
             all.remove(key);
-        }
-        if let Some(role) = all.get_mut("role") {
-            role::without_secrets(role);
         }
         if let Some(bytes) = &self.user_data {
             match std::str::from_utf8(bytes) {
@@ -398,6 +395,15 @@ fn by_path<T>(
         }
     }
     found
+}
+
+/// The object with its secrets made null.
+fn without_secrets(raw: &Map<String, Value>) -> Map<String, Value> {
+    let mut raw = raw.clone();
+    if let Some(role) = raw.get_mut("role") {
+        role::without_secrets(role);
+    }
+    raw
 }
 
 /// An array of objects.
