@@ -230,14 +230,14 @@ impl Interface {
     }
 
     /// Public addresses with the private one behind each, in the order given.
-    pub fn associations(&self) -> BTreeMap<String, Vec<String>> {
+    pub fn associations(&self) -> BTreeMap<String, String> {
         let private = self.local_ipv4s.iter().chain(std::iter::repeat_n(
             self.local_ipv4s.first().unwrap_or(&Ipv4Addr::UNSPECIFIED),
             self.public_ipv4s.len(),
         ));
         (self.public_ipv4s.iter().zip(private))
             .filter(|(_, private)| !private.is_unspecified())
-            .map(|(public, private)| (public.to_string(), vec![private.to_string()]))
+            .map(|(public, private)| (public.to_string(), private.to_string()))
             .collect()
     }
 
