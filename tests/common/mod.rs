@@ -4,6 +4,7 @@
 // Every test program compiles this room for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod catalogue;
 pub mod crawler;
 pub mod http;
 
