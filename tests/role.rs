@@ -724,6 +724,46 @@ fn a_restart_needs_nobody_even_when_the_bootstrap_credentials_have_died() {
 }
 
 #[test]
+fn a_clock_set_ahead_during_a_restart_does_not_cost_the_stored_session() {
+    let directory = Directory::new("ahead");
+    let sts = FakeSts::start(SECOND * 60);
+    let key = sts.temporary_key("TEMP");
+    sts.set_clock_offset(-time::Duration::hours(2));
+    let started = start_with_file(&sts, &directory, Some(&key));
+    started.lines.wait_for("assumed: ");
+    wait_until(|| directory.file().exists());
+    drop(started);
+
+    // By our own clock the session is over, and the bootstrap credentials are too.
+    sts.expire(&key);
+    let started = start_with_file(&sts, &directory, None);
+    assert!(!started.role.status());
+    let line = started.lines.wait_for("recovered: ");
+    assert!(line.contains("signed by ASIASESSION0"), "{line}");
+}
+
+#[test]
+fn an_offer_that_may_work_later_makes_a_dead_one_go() {
+    let sts = FakeSts::start(SECOND);
+    let (first, second) = (sts.temporary_key("FIRST"), sts.user_key("SECOND"));
+    let started = start_with(&sts, &first);
+    started.lines.wait_for("assumed: ");
+    sts.refuse_sessions(Some("AccessDenied"));
+    sts.expire(&first);
+    started.lines.wait_for("expired: ");
+    started.lines.wait_for("failing: ExpiredToken");
+    sts.always(Fault::error(503, "ServiceUnavailable"));
+    started.offer(&second);
+    started.lines.wait_for("failing: ServiceUnavailable");
+    let calls = sts.calls().len();
+    sts.always(Fault::None);
+    started.lines.wait_for("recovered: ");
+    for call in &sts.calls()[calls..] {
+        assert_eq!(call.key_id, second.id);
+    }
+}
+
+#[test]
 fn bootstrap_credentials_are_stored_only_once_they_have_worked() {
     let directory = Directory::new("unproven");
     let sts = FakeSts::start(SECOND * 60);

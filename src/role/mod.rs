@@ -9,6 +9,7 @@ mod endpoint;
 mod refresh;
 mod schedule;
 mod secret;
+mod settings;
 pub mod sigv4;
 mod spec;
 mod state;
@@ -26,7 +27,8 @@ use std::thread;
 pub use arn::{BadArn, RoleArn};
 pub use refresh::Log;
 pub use secret::{BadCredentials, Credentials, Secret};
-pub use spec::{FieldError, Settings, Spec, Warning};
+pub use settings::{FieldError, Settings, Warning};
+pub use spec::Spec;
 pub use state::{Current, Failure, FailureCode, LastError, Session, VerboseStatus};
 pub use sts::{BadCaBundle, Limits};
 

@@ -245,10 +245,11 @@ impl Refresher {
         let now = self.state.clock.now();
         if self.due.is_some_and(|due| due <= now) {
             self.due = None;
-            // An expired session signs only where there is nothing else: the clock may be wrong.
-            let session = match &self.bootstrap {
-                Some(_) => self.state.live(),
-                None => self.state.session.as_ref(),
+            let has_other = self.bootstrap.is_some() || self.offered.is_some() || self.trials() > 0;
+            let session = match has_other {
+                true => self.state.live(),
+                // Perhaps expired; but then the clock may be wrong, and nothing is lost.
+                false => self.state.session.as_ref(),
             };
             if let Some(session) = session {
                 self.call(Purpose::BySession, session.credentials.clone());
