@@ -184,7 +184,7 @@ impl Reader {
 
 #[test]
 fn ten_renewals_never_show_an_expired_empty_or_mixed_credential() {
-    let sts = FakeSts::start(SECOND);
+    let sts = FakeSts::start(SECOND * 2);
     let key = sts.user_key("BOOT");
     let started = start_with(&sts, &key);
     started.lines.wait_for("assumed: ");
@@ -204,7 +204,7 @@ fn ten_renewals_never_show_an_expired_empty_or_mixed_credential() {
     let calls = sts.calls();
     for pair in calls.windows(2) {
         let between = pair[1].at - pair[0].at;
-        assert!(between >= SECOND * 4 / 10, "{between:?}");
+        assert!(between >= SECOND * 9 / 10, "{between:?}");
     }
 }
 
@@ -319,7 +319,12 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     assert!(message.contains("NoAnswer"), "{message}");
     wait_until(|| reader.failures.load(Ordering::SeqCst) > 0);
     sts.always(Fault::None);
+    let mended = Instant::now();
     started.lines.wait_for("recovered: ");
+    assert!(
+        mended.elapsed() < SECOND * 8,
+        "as slow as before the expiry"
+    );
     assert_eq!(sts.calls().last().unwrap().key_id, key.id);
     let (failures, readings) = reader.finish();
     assert!(failures < readings);
@@ -385,7 +390,7 @@ fn a_call_ends_within_its_limit_however_slow_the_answer() {
 fn a_session_that_is_refused_falls_back_to_the_bootstrap_credentials() {
     let codes = ["AccessDenied", "ExpiredToken", "InvalidClientTokenId"];
     side_by_side(codes, |code| {
-        let sts = FakeSts::start(SECOND);
+        let sts = FakeSts::start(SECOND * 2);
         sts.refuse_sessions(Some(code));
         let started = start_with(&sts, &sts.user_key("BOOT"));
         started.lines.wait_for("assumed: ");
