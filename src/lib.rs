@@ -1,3 +1,15 @@
-//! x
-/// A role's credentials, obtained from STS and kept valid.
+//! A mock EC2 Instance Metadata Service. The rooms, from the ground up: [`http`] knows sockets,
+//! [`config`] reads config.json, [`role`] keeps a role's credentials valid, [`imds`] is the metadata
+//! service and [`admin`] the administrative one, [`service`] puts the parts together. The two
+//! binaries, the tests and the benches use them.
+
+pub mod access;
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod imds;
+pub mod log;
+pub mod privileges;
 pub mod role;
+pub mod service;

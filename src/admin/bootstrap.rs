@@ -1,0 +1,27 @@
+//! `POST /bootstrap/creds`: the credentials that sign the first AssumeRole, as the Go program took
+//! them (reference/credentials.md, section 9). They are never shown again.
+
+use super::{error, is_json, not_allowed};
+use crate::http::{Method, Reply, Request};
+use crate::imds::Imds;
+use crate::role::Credentials;
+
+/// Takes credentials and starts the first call at once. 200 with an empty body.
+pub fn route(imds: &Imds, request: &Request) -> Reply {
+    if request.method != Method::Post {
+        return not_allowed("POST");
+    }
+    let Some(role) = imds.role() else {
+        return error(404, "no role is configured");
+    };
+    if !is_json(request) {
+        return error(415, "expected Content-Type: application/json");
+    }
+    match Credentials::parse(request.body) {
+        Ok(credentials) => {
+            role.offer(credentials);
+            Reply::empty(200)
+        }
+        Err(e) => error(400, &e.to_string()),
+    }
+}

@@ -1,0 +1,60 @@
+//! `/clock`: moving the instance's time. Tokens, events, static credentials and dates follow.
+
+use serde_json::json;
+
+use super::{error, json_object, json_reply, not_allowed};
+use crate::clock::iso;
+use crate::config::{duration, parse_date};
+use crate::http::{Method, Reply, Request};
+use crate::imds::Imds;
+
+/// `GET` and `POST /clock`.
+pub fn route(imds: &Imds, request: &Request) -> Reply {
+    match request.method {
+        Method::Get | Method::Head => shown(imds),
+        Method::Post => post(imds, request),
+        _ => not_allowed("GET, HEAD, POST"),
+    }
+}
+
+fn post(imds: &Imds, request: &Request) -> Reply {
+    let object = match json_object(request) {
+        Ok(object) => object,
+        Err(reply) => return reply,
+    };
+    let mut entries = object.iter();
+    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+        return error(400, "expected one of \"advance\", \"set\" and \"reset\"");
+    };
+    let clock = &imds.clock;
+    let moved = match (key.as_str(), value.as_str(), value.as_bool()) {
+        ("advance", Some(text), _) => match duration::parse(text) {
+            Some(ms) => clock.advance(ms),
+            None => return error(400, "advance: expected a duration such as 6h or -30s"),
+        },
+        ("set", Some(text), _) => match parse_date(text) {
+            Some(at) => clock.set(at),
+            None => return error(400, "set: expected a date such as 2026-01-02T03:04:05Z"),
+        },
+        ("reset", _, Some(true)) => clock.reset(),
+        ("advance" | "set", None, _) => return error(400, &format!("{key}: expected a text")),
+        ("reset", _, _) => return error(400, "reset: expected true"),
+        _ => {
+            let what = format!("{key}: unknown; expected \"advance\", \"set\" or \"reset\"");
+            return error(400, &what);
+        }
+    };
+    match moved {
+        true => shown(imds),
+        false => error(
+            400,
+            &format!("{key}: the time must stay between 1970 and 9999"),
+        ),
+    }
+}
+
+fn shown(imds: &Imds) -> Reply {
+    let offset = imds.clock.offset_ms() as f64 / 1000.0;
+    let time = iso(imds.clock.now());
+    json_reply(200, &json!({ "time": time, "offset_seconds": offset }))
+}

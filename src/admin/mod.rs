@@ -1,0 +1,167 @@
+//! The administrative service on a port of its own: the mock's state, credentials to start from,
+//! and everything that changes the instance while it runs. Anything but `GET /status` is for
+//! callers that [`access`] admits.
+//!
+//! [`access`]: crate::access
+
+mod bootstrap;
+mod clock;
+mod events;
+mod faults;
+mod values;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::access::AdminSecret;
+use crate::config::{Config, Problem};
+use crate::http::{Entity, Method, Reply, Request};
+use crate::imds::Imds;
+
+/// Reads the configuration again: the new one with what deserves a warning, or what is wrong.
+pub type Loader = Arc<dyn Fn() -> Result<(Config, Vec<Problem>), Vec<Problem>> + Send + Sync>;
+
+/// What the routes work on.
+pub struct Admin {
+    imds: Arc<Imds>,
+    load: Loader,
+    secret: Option<AdminSecret>,
+}
+
+impl Admin {
+    /// `secret` replaces the rule that only local callers may do more than ask for the status.
+    pub fn new(imds: Arc<Imds>, load: Loader, secret: Option<AdminSecret>) -> Admin {
+        Admin { imds, load, secret }
+    }
+
+    /// Answers a request.
+    pub fn route(&self, request: &Request) -> Reply {
+        let path = request.path.trim_matches('/');
+        if !(path == "status" && request.query.is_none())
+            && let Some(denied) = self.denial(request)
+        {
+            return denied;
+        }
+        let (room, rest) = match path.split_once('/') {
+            Some((room, rest)) => (room, Some(rest)),
+            None => (path, None),
+        };
+        let imds = &*self.imds;
+        match (room, rest) {
+            ("status", None) => self.status(request),
+            ("bootstrap", Some("creds")) => bootstrap::route(imds, request),
+            ("config", None) => self.config(request),
+            ("reload", None) => self.reload(request),
+            ("metadata", rest) => values::route(imds, "meta-data", rest, request),
+            ("dynamic", rest) => values::route(imds, "dynamic", rest, request),
+            ("user-data", None) => values::user_data(imds, request),
+            ("events", id) => events::route(imds, id, request),
+            ("faults", id) => faults::route(imds, id, request),
+            ("clock", None) => clock::route(imds, request),
+            _ => error(404, "no such path"),
+        }
+    }
+
+    /// `GET /status`: whether valid credentials are being served; true too without a role.
+    fn status(&self, request: &Request) -> Reply {
+        let role = self.imds.role();
+        match (request.method, request.query) {
+            (Method::Get | Method::Head, Some("verbose")) => match role {
+                Some(role) => json_reply(200, &json!(role.verbose_status())),
+                None => json_reply(200, &json!({ "state": "no role" })),
+            },
+            (Method::Get | Method::Head, _) => {
+                let good = role.is_none_or(|role| role.status()).to_string();
+                Reply::ok(Arc::new(Entity::new("application/json", None, good)))
+            }
+            _ => not_allowed("GET, HEAD"),
+        }
+    }
+
+    /// `GET /config`: what is in force, as far as it comes from the configuration.
+    fn config(&self, request: &Request) -> Reply {
+        match request.method {
+            Method::Get | Method::Head => json_reply(200, &self.imds.instance().config.effective()),
+            _ => not_allowed("GET, HEAD"),
+        }
+    }
+
+    /// `POST /reload`, the same as SIGHUP.
+    fn reload(&self, request: &Request) -> Reply {
+        if request.method != Method::Post {
+            return not_allowed("POST");
+        }
+        let texts = |problems: Vec<Problem>| -> Vec<String> {
+            problems.iter().map(Problem::to_string).collect()
+        };
+        let loaded = (self.load)().and_then(|(config, warnings)| {
+            self.imds.load(config)?;
+            Ok(warnings)
+        });
+        match loaded {
+            Ok(warnings) => json_reply(200, &json!({ "warnings": texts(warnings) })),
+            Err(problems) => json_reply(422, &json!({ "errors": texts(problems) })),
+        }
+    }
+
+    /// Why the caller may not, if so (design, D7).
+    fn denial(&self, request: &Request) -> Option<Reply> {
+        let rules = &self.imds.instance().config.rules;
+        if !rules.is_no_web_page(request) {
+            let what = "this Host or Origin is not one of ours; add the name to \"allowed_hosts\"";
+            return Some(error(403, what));
+        }
+        match &self.secret {
+            Some(secret) if secret.is_presented(request) => None,
+            Some(_) => Some(error(
+                403,
+                "present the secret: Authorization: Bearer SECRET",
+            )),
+            None if request.caller.is_local => None,
+            None => Some(error(403, "only for callers on this machine")),
+        }
+    }
+}
+
+/// A one-line JSON error.
+pub fn error(status: u16, what: &str) -> Reply {
+    json_reply(status, &json!({ "error": what }))
+}
+
+fn not_allowed(allow: &'static str) -> Reply {
+    Reply {
+        allow: Some(allow),
+        ..error(405, "no such method here")
+    }
+}
+
+/// A JSON answer on one line.
+fn json_reply(status: u16, value: &Value) -> Reply {
+    let line = format!("{value}\n");
+    Reply {
+        status,
+        ..Reply::ok(Arc::new(Entity::new("application/json", None, line)))
+    }
+}
+
+/// The body as a JSON object, or the answer that says why it is none.
+fn json_object(request: &Request) -> Result<Map<String, Value>, Reply> {
+    if !is_json(request) {
+        return Err(error(415, "expected Content-Type: application/json"));
+    }
+    match serde_json::from_slice(request.body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(error(400, "expected a JSON object")),
+        Err(e) => Err(error(400, &format!("not JSON: {e}"))),
+    }
+}
+
+/// Whether the body is JSON: said so, not said at all, or said as curl does by default.
+fn is_json(request: &Request) -> bool {
+    let content_type = request.field("Content-Type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    ["", "application/json", "application/x-www-form-urlencoded"]
+        .iter()
+        .any(|known| media_type.eq_ignore_ascii_case(known))
+}

@@ -1,0 +1,346 @@
+//! config.json: what it may say, what is wrong with it, and what follows where it says nothing.
+//! Everything else sees the finished [`Config`]; nothing behind this room checks again.
+
+mod category;
+pub mod duration;
+mod event;
+mod facts;
+mod fault;
+mod given;
+mod paths;
+pub mod region;
+mod report;
+mod role;
+mod source;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+pub use category::{Category, DYNAMIC, INTERFACE, META_DATA, Values};
+use event::parse_object;
+pub use event::{EventKind, EventSpec, Notice, parse_date};
+pub use facts::{Facts, Interface, stable_id};
+pub use fault::{Effect, FaultSpec, PathPattern, Sequence};
+pub use given::{MAX_USER_DATA, SshKey};
+use given::{ssh_public_keys, tags, user_data};
+pub use paths::{Changes, is_credential_path, is_segment};
+use paths::{by_path, changes, check_name};
+pub use report::Problem;
+use report::{Report, Section};
+pub use role::{FailureCode, RoleSource, StaticRole, StaticState};
+pub use source::{Flag, Source};
+
+use crate::access::Rules;
+use crate::role::RoleArn;
+
+/// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
+const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keys that no table and no fact names.
+const OTHER_KEYS: &[&str] = &[
+    "account_id",
+    "allow_from",
+    "allowed_hosts",
+    "architecture",
+    "default_delay_ms",
+    "dynamic",
+    "endpoint_delay_ms",
+    "events",
+    "faults",
+    "force_status",
+    "http_endpoint",
+    "http_put_response_hop_limit",
+    "http_tokens",
+    "identity_document",
+    "instance_metadata_tags",
+    "metadata",
+    "network_interfaces",
+    "role",
+    "ssh_public_keys",
+    "tags",
+    "user_data",
+    "user_data_base64",
+    "user_data_file",
+];
+
+/// An instance as configured, every default filled in.
+pub struct Config {
+    pub facts: Facts,
+    /// Below `meta-data/`, in the order of [`META_DATA`].
+    pub meta_data: Values<Facts>,
+    /// Below `dynamic/`, in the order of [`DYNAMIC`].
+    pub dynamic: Values<Facts>,
+    /// For each of [`Facts::interfaces`], in the order of [`INTERFACE`].
+    pub interfaces: Vec<Values<Interface>>,
+    pub ssh_public_keys: Vec<SshKey>,
+    pub user_data: Option<Vec<u8>>,
+    /// Empty when tags are not allowed in metadata.
+    pub tags: BTreeMap<String, String>,
+    /// IMDSv2 only; otherwise v1 is served too.
+    pub tokens_required: bool,
+    pub endpoint_enabled: bool,
+    /// IP TTL of token answers.
+    pub hop_limit: Option<u8>,
+    pub default_delay: Duration,
+    pub endpoint_delay: HashMap<String, Duration>,
+    pub force_status: HashMap<String, u16>,
+    /// From the start on.
+    pub events: Vec<EventSpec>,
+    pub faults: Vec<FaultSpec>,
+    /// Replaces or adds keys of the identity document.
+    pub identity_document: Map<String, Value>,
+    /// Paths below `meta-data/` and `dynamic/` with what is set there; `None` removes.
+    pub metadata_changes: Changes,
+    pub dynamic_changes: Changes,
+    pub role: Option<RoleSource>,
+    pub rules: Rules,
+    /// As configured, to print; secrets are null.
+    raw: Map<String, Value>,
+}
+
+impl Config {
+    /// Parses the text of a config.json, then lets `flags` override it. Relative paths in it start
+    /// at `directory`.
+    pub fn parse(
+        text: &str,
+        directory: &Path,
+        flags: &[Flag],
+    ) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+        let report = Report::default();
+        let parsed = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let mut raw = match parsed {
+            Ok(Value::Object(raw)) => raw,
+            Ok(_) => {
+                report.problem("", "expected a JSON object { ... } at the top");
+                return Err(report.problems.into_inner());
+            }
+            Err(e) => {
+                report.problem("", format!("not JSON: {e}"));
+                return Err(report.problems.into_inner());
+            }
+        };
+        for flag in flags {
+            let role = raw.entry("role").or_insert_with(|| json!({}));
+            match role {
+                Value::Object(role) => drop(role.insert(flag.role_key.into(), flag.value.clone())),
+                // What is wrong with it is said below.
+                _ => break,
+            }
+        }
+        let top = Section::new("", &raw, &report);
+        let config = Config::read(&top, directory);
+        top.warn_unknown(&known_keys());
+        let mut problems = report.problems.into_inner();
+        // A value that several others follow from is read once for each.
+        problems.sort_by(|a, b| (&a.place, &a.what).cmp(&(&b.place, &b.what)));
+        problems.dedup();
+        for problem in &mut problems {
+            let role_key = problem.place.strip_prefix("role.");
+            if let Some(flag) = flags.iter().find(|flag| role_key == Some(flag.role_key)) {
+                problem.place = flag.name.to_owned();
+            }
+        }
+        match problems.is_empty() {
+            true => Ok((config, report.warnings.into_inner())),
+            false => Err(problems),
+        }
+    }
+
+    fn read(top: &Section, directory: &Path) -> Config {
+        let arn = role::arn(top);
+        let facts = Facts::read(top, arn.as_ref().map(RoleArn::account));
+        let role = role::read(top, arn.as_ref(), &facts.region, &facts.instance_id);
+        let sections = top.items("network_interfaces");
+        let nothing = Map::new();
+        let interfaces = (facts.interfaces.iter().enumerate())
+            .map(|(index, interface)| {
+                let section = (sections.get(index))
+                    .and_then(|(place, item)| Section::of(place.clone(), item, top.report));
+                let section = section.unwrap_or(Section::new("", &nothing, top.report));
+                let keys: Vec<String> = INTERFACE.iter().map(Category::key).collect();
+                section.warn_unknown(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+                category::read_all(INTERFACE, &section, interface)
+            })
+            .collect();
+        let tags_allowed = top.choice("instance_metadata_tags", "enabled", "disabled", true);
+        Config {
+            meta_data: category::read_all(META_DATA, top, &facts),
+            dynamic: category::read_all(DYNAMIC, top, &facts),
+            interfaces,
+            ssh_public_keys: ssh_public_keys(top),
+            user_data: user_data(top, directory),
+            tags: Some(tags(top)).filter(|_| tags_allowed).unwrap_or_default(),
+            tokens_required: top.choice("http_tokens", "required", "optional", true),
+            endpoint_enabled: top.choice("http_endpoint", "enabled", "disabled", true),
+            hop_limit: hop_limit(top),
+            default_delay: (top.get("default_delay_ms"))
+                .and_then(|value| {
+                    let delay = milliseconds(value);
+                    if delay.is_none() {
+                        let what = format!("expected milliseconds (a number), found {value}");
+                        top.problem("default_delay_ms", what);
+                    }
+                    delay
+                })
+                .unwrap_or_default(),
+            endpoint_delay: by_path(
+                top,
+                "endpoint_delay_ms",
+                "milliseconds (a number)",
+                milliseconds,
+            ),
+            force_status: by_path(
+                top,
+                "force_status",
+                "a status (100..999), or 0 for none",
+                |value| {
+                    let status = value.as_u64()?;
+                    matches!(status, 0 | 100..=999).then_some(status as u16)
+                },
+            ),
+            events: objects(top, "events", EventSpec::read),
+            faults: objects(top, "faults", FaultSpec::read),
+            identity_document: top
+                .entries("identity_document")
+                .map(|(key, value)| (key.to_owned(), value.clone()))
+                .collect(),
+            metadata_changes: changes(top, "metadata"),
+            dynamic_changes: changes(top, "dynamic"),
+            rules: Rules {
+                guarded: matches!(role, Some(RoleSource::Sts(_))),
+                allow_from: allow_from(top),
+                allowed_hosts: (top.lines("allowed_hosts").iter())
+                    .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
+                    .collect(),
+            },
+            role,
+            raw: without_secrets(top.values()),
+            facts,
+        }
+    }
+
+    /// The whole configuration, defaults and derived values included, as a config.json that means
+    /// the same; secrets are null.
+    pub fn effective(&self) -> Value {
+        let mut all = self.raw.clone();
+        category::print_all(&self.meta_data, &mut all);
+        category::print_all(&self.dynamic, &mut all);
+        let interfaces = self.interfaces.iter().map(|values| {
+            let mut object = Map::new();
+            category::print_all(values, &mut object);
+            Value::Object(object)
+        });
+        all.insert("network_interfaces".into(), interfaces.collect());
+        let facts = &self.facts;
+        let keys = self.ssh_public_keys.iter();
+        let onoff = |on: bool| if on { "enabled" } else { "disabled" };
+        for (key, value) in [
+            ("account_id", json!(facts.account_id)),
+            ("architecture", json!(facts.architecture)),
+            ("http_endpoint", json!(onoff(self.endpoint_enabled))),
+            (
+                "http_tokens",
+                json!(if self.tokens_required {
+                    "required"
+                } else {
+                    "optional"
+                }),
+            ),
+            (
+                "ssh_public_keys",
+                keys.map(|key| json!({"name": key.name, "openssh_key": key.openssh_key}))
+                    .collect(),
+            ),
+        ] {
+            all.insert(key.into(), value);
+        }
+        for (key, value) in [
+            ("default_delay_ms", json!(0)),
+            ("endpoint_delay_ms", json!({})),
+            ("force_status", json!({})),
+            ("instance_metadata_tags", json!("enabled")),
+            ("tags", json!({})),
+        ] {
+            all.entry(key).or_insert(value);
+        }
+        for key in ["user_data", "user_data_base64", "user_data_file"] {
+            all.remove(key);
+        }
+        if let Some(bytes) = &self.user_data {
+            match std::str::from_utf8(bytes) {
+                Ok(text) => all.insert("user_data".into(), json!(text)),
+                Err(_) => all.insert("user_data_base64".into(), json!(STANDARD.encode(bytes))),
+            };
+        }
+        Value::Object(all)
+    }
+}
+
+fn known_keys() -> Vec<&'static str> {
+    static KEYS: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
+        let tables = META_DATA.iter().chain(DYNAMIC).map(Category::key);
+        tables
+            .chain(OTHER_KEYS.iter().map(|key| key.to_string()))
+            .collect()
+    });
+    KEYS.iter().map(String::as_str).collect()
+}
+
+/// Every key of config.json, sorted: for the tests that hold the documents to it.
+pub fn keys() -> Vec<&'static str> {
+    let mut keys = known_keys();
+    keys.sort_unstable();
+    keys
+}
+
+fn milliseconds(value: &Value) -> Option<Duration> {
+    let ms = value.as_f64()?;
+    let delay = Duration::try_from_secs_f64(ms.max(0.0) / 1000.0);
+    Some(delay.unwrap_or(MAX_DELAY).min(MAX_DELAY))
+}
+
+/// The object with its secrets made null.
+fn without_secrets(raw: &Map<String, Value>) -> Map<String, Value> {
+    let mut raw = raw.clone();
+    if let Some(role) = raw.get_mut("role") {
+        role::without_secrets(role);
+    }
+    raw
+}
+
+/// An array of objects.
+fn objects<T>(top: &Section, key: &str, read: fn(&Section) -> Option<T>) -> Vec<T> {
+    (top.items(key).into_iter())
+        .filter_map(|(place, item)| read(&Section::of(place, item, top.report)?))
+        .collect()
+}
+
+fn allow_from(top: &Section) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in top.lines("allow_from") {
+        match facts::parse_network(&text) {
+            Some(network) => networks.push(network),
+            None => {
+                let what =
+                    format!("expected a network such as 10.0.0.0/8 or an address, found {text:?}");
+                top.problem("allow_from", what);
+            }
+        }
+    }
+    networks
+}
+
+fn hop_limit(top: &Section) -> Option<u8> {
+    let key = "http_put_response_hop_limit";
+    let limit = top.number(key)?;
+    if !(1..=64).contains(&limit) {
+        top.problem(key, format!("expected 1..64, found {limit}"));
+    }
+    Some(limit as u8)
+}

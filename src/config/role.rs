@@ -1,0 +1,222 @@
+//! The `role` object: a role whose credentials come from STS, are written down here, or fail on
+//! purpose.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::report::Section;
+use crate::role::{Credentials, RoleArn, Secret, Settings, Spec};
+
+/// Where a role's credentials come from.
+pub enum RoleSource {
+    Sts(Box<Spec>),
+    Static(StaticRole),
+}
+
+/// A role that never asks STS.
+#[derive(Clone)]
+pub struct StaticRole {
+    pub arn: RoleArn,
+    pub state: StaticState,
+}
+
+/// What its documents say.
+#[derive(Clone)]
+pub enum StaticState {
+    Valid {
+        credentials: Arc<Credentials>,
+        expiration: Option<OffsetDateTime>,
+    },
+    Failing(FailureCode),
+}
+
+/// The codes of EC2's failure documents (reference/imds.md, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureCode {
+    Failed,
+    InstanceProfileNotFound,
+    AssumeRoleUnauthorizedAccess,
+}
+
+impl FailureCode {
+    const ALL: [FailureCode; 3] = [
+        FailureCode::Failed,
+        FailureCode::InstanceProfileNotFound,
+        FailureCode::AssumeRoleUnauthorizedAccess,
+    ];
+
+    /// As it stands in `Code`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureCode::Failed => "Failed",
+            FailureCode::InstanceProfileNotFound => "InstanceProfileNotFound",
+            FailureCode::AssumeRoleUnauthorizedAccess => "AssumeRoleUnauthorizedAccess",
+        }
+    }
+
+    /// What to put into `Message`.
+    pub fn message(self) -> &'static str {
+        match self {
+            FailureCode::Failed => "The credentials of the role could not be had",
+            FailureCode::InstanceProfileNotFound => "The instance profile was not found",
+            FailureCode::AssumeRoleUnauthorizedAccess => {
+                "EC2 cannot assume the role: check its trust policy"
+            }
+        }
+    }
+}
+
+const KEYS: &[&str] = &[
+    "arn",
+    "code",
+    "credentials",
+    "duration_seconds",
+    "external_id",
+    "policy",
+    "policy_arns",
+    "session_name",
+    "session_tags",
+    "sts_endpoint",
+    "sts_region",
+];
+const CREDENTIAL_KEYS: &[&str] = &["access_key_id", "secret_access_key", "token", "expiration"];
+
+/// Reads `role.arn` alone: the account of the instance may follow from it.
+pub(super) fn arn(top: &Section) -> Option<RoleArn> {
+    let role = top.section("role")?;
+    let text = role.text("arn")?;
+    match RoleArn::parse(text) {
+        Ok(arn) => Some(arn),
+        Err(e) => {
+            role.problem("arn", format!("expected {e}, found {text:?}"));
+            None
+        }
+    }
+}
+
+/// Reads the rest of `role`. `region` and `instance_id` are what STS's region and the session's
+/// name follow from.
+pub(super) fn read(
+    top: &Section,
+    arn: Option<&RoleArn>,
+    region: &str,
+    instance_id: &str,
+) -> Option<RoleSource> {
+    let role = top.section("role")?;
+    role.warn_unknown(KEYS);
+    if role.get("arn").is_none() {
+        if KEYS.iter().any(|key| role.get(key).is_some()) {
+            role.problem("arn", "missing: the role that the rest is about");
+        }
+        return None;
+    }
+    let arn = arn?;
+    let code = role.parsed("code", "Success or a code of EC2's failure documents: Failed, InstanceProfileNotFound, AssumeRoleUnauthorizedAccess", |text| {
+        let failure = FailureCode::ALL.into_iter().find(|code| code.as_str() == text);
+        (text == "Success" || failure.is_some()).then_some(failure)
+    });
+    let state = match (code.flatten(), role.secret_section("credentials")) {
+        (Some(failure), _) => StaticState::Failing(failure),
+        (None, Some(section)) => credentials(&section)?,
+        (None, None) => return sts(&role, arn, region, instance_id),
+    };
+    Some(RoleSource::Static(StaticRole {
+        arn: arn.clone(),
+        state,
+    }))
+}
+
+fn credentials(section: &Section) -> Option<StaticState> {
+    section.warn_unknown(CREDENTIAL_KEYS);
+    let required = |key: &str| {
+        if section.get(key).is_none() {
+            section.problem(key, "missing: a secret that has to be filled in");
+        }
+        section.text(key).map(str::to_owned)
+    };
+    let keys = CREDENTIAL_KEYS[..3]
+        .iter()
+        .map(|key| required(key))
+        .collect::<Vec<_>>();
+    let expiration = section.parsed(
+        "expiration",
+        "a date such as 2026-01-02T03:04:05Z",
+        |text| {
+            OffsetDateTime::parse(text, &Rfc3339)
+                .ok()
+                .map(|at| at.to_offset(time::UtcOffset::UTC))
+        },
+    );
+    let [Some(id), Some(secret), Some(token)] = <[Option<String>; 3]>::try_from(keys).ok()? else {
+        return None;
+    };
+    Some(StaticState::Valid {
+        credentials: Arc::new(Credentials {
+            access_key_id: id,
+            secret_access_key: Secret::new(secret),
+            token: Some(Secret::new(token)),
+        }),
+        expiration,
+    })
+}
+
+fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option<RoleSource> {
+    let text = |key: &str| role.text(key).map(str::to_owned);
+    let policy = match role.get("policy") {
+        // JSON within JSON may be written either way.
+        Some(Value::Object(policy)) => Some(Value::Object(policy.clone()).to_string()),
+        _ => role.any_text("policy").map(str::to_owned),
+    };
+    let mut tags = Vec::new();
+    for (name, value) in role.entries("session_tags") {
+        match value.as_str() {
+            Some(value) => tags.push((name.to_owned(), value.to_owned())),
+            None if value.is_null() => {}
+            None => role.expected_entry("session_tags", name, "a text", value),
+        }
+    }
+    let settings = Settings {
+        arn: arn.as_str().to_owned(),
+        session_name: text("session_name"),
+        default_session_name: instance_id.to_owned(),
+        duration_seconds: role
+            .number("duration_seconds")
+            .map(|n| n.try_into().unwrap_or(i64::MAX)),
+        external_id: text("external_id"),
+        policy,
+        policy_arns: role.lines("policy_arns"),
+        session_tags: tags,
+        sts_endpoint: text("sts_endpoint"),
+        sts_region: text("sts_region"),
+        region: region.to_owned(),
+    };
+    match Spec::build(settings) {
+        Ok((spec, warnings)) => {
+            for warning in warnings {
+                role.report.warning("", warning.to_string());
+            }
+            Some(RoleSource::Sts(Box::new(spec)))
+        }
+        Err(errors) => {
+            for error in errors {
+                let what = format!("expected {}, found {:?}", error.expected, error.found);
+                role.report.problem(error.key, what);
+            }
+            None
+        }
+    }
+}
+
+/// The object as it may be shown: every secret is null.
+pub(super) fn without_secrets(role: &mut Value) {
+    if let Some(credentials) = role.get_mut("credentials").and_then(Value::as_object_mut) {
+        for key in ["secret_access_key", "token"] {
+            credentials
+                .entry(key)
+                .and_modify(|value| *value = Value::Null);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How an answer leaves: whole and in one write, or spoiled on purpose (design, section 1); and how
+//! a connection is closed so that the answer arrives.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::connection::remaining;
+use super::server::{Activity, Pool, Seat};
+use super::{Delivery, Reply};
+
+/// What a client may still send after an answer that refuses it, before the close becomes a reset.
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+/// The pause between two pieces of a slow answer.
+const SLOW_STEP: Duration = Duration::from_millis(100);
+/// How long a request without an answer keeps its connection, unless that has to give way.
+const NO_ANSWER: Duration = Duration::from_secs(3600);
+
+/// Sends what is laid out as the reply wants it. Returns whether the connection can go on.
+pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body: &[u8]) -> bool {
+    let stream = &seat.stream;
+    match reply.delivery {
+        Delivery::Whole => with_hop_limit(stream, reply.hop_limit, || {
+            write_within(stream, head, body, pool.limits.write)
+        })
+        .is_ok(),
+        Delivery::Truncated { bytes } => {
+            let cut = body.len().min(bytes);
+            let _ = write_within(stream, head, &body[..cut], pool.limits.write);
+            false
+        }
+        Delivery::Slow { bytes_per_second } => {
+            let whole = [head, body].concat();
+            let piece = (bytes_per_second as usize / 10).max(1);
+            let step = SLOW_STEP.max(Duration::from_secs_f64(
+                1.0 / f64::from(bytes_per_second.max(1)),
+            ));
+            let mut pieces = whole.chunks(piece);
+            pieces.all(|piece| {
+                let sent = write_within(stream, piece, b"", pool.limits.write).is_ok();
+                pool.pause(step);
+                sent
+            })
+        }
+        Delivery::Reset => {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            false
+        }
+        Delivery::NoAnswer => {
+            drop_what_comes(pool, seat, NO_ANSWER);
+            false
+        }
+    }
+}
+
+/// Writes both parts, as one segment where the kernel takes them, before `limit` has passed.
+pub(super) fn write_within(
+    stream: &TcpStream,
+    head: &[u8],
+    body: &[u8],
+    limit: Duration,
+) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    let mut parts = [IoSlice::new(head), IoSlice::new(body)];
+    let mut left = &mut parts[..];
+    let mut in_one_write = true;
+    loop {
+        match (&mut &*stream).write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut left, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if left.is_empty() {
+            break;
+        }
+        in_one_write = false;
+        let timeout = remaining(deadline).ok_or(io::ErrorKind::TimedOut)?;
+        stream.set_write_timeout(Some(timeout))?;
+    }
+    match in_one_write {
+        true => Ok(()),
+        false => stream.set_write_timeout(Some(limit)),
+    }
+}
+
+/// Runs `write` with the socket's hop limit lowered, as EC2 does for token answers
+/// (reference/imds.md, section 2), and raised again behind it for what a kept connection carries
+/// later.
+fn with_hop_limit(
+    stream: &TcpStream,
+    hop_limit: Option<u8>,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let Some(hops) = hop_limit else {
+        return write();
+    };
+    let socket = SockRef::from(stream);
+    if stream.local_addr()?.is_ipv4() {
+        let before = socket.ttl_v4()?;
+        socket.set_ttl_v4(hops.into())?;
+        write()?;
+        socket.set_ttl_v4(before)
+    } else {
+        let before = socket.unicast_hops_v6()?;
+        socket.set_unicast_hops_v6(hops.into())?;
+        write()?;
+        socket.set_unicast_hops_v6(before)
+    }
+}
+
+/// Ends our side and drops what the client still sends, so that the kernel does not answer it
+/// with a reset that would take the answer away.
+pub(super) fn linger(pool: &Pool, seat: &Seat) {
+    let _ = seat.stream.shutdown(Shutdown::Write);
+    drop_what_comes(pool, seat, pool.limits.linger);
+}
+
+/// Reads and drops until the client is gone, at most `limit`. The connection may give way
+/// meanwhile.
+fn drop_what_comes(pool: &Pool, seat: &Seat, limit: Duration) {
+    seat.set(pool, Activity::Idle);
+    let deadline = Instant::now() + limit;
+    let mut dropped = 0;
+    let mut sink = [0; 4096];
+    while let Some(timeout) = remaining(deadline) {
+        if dropped > MAX_LINGER_BYTES || seat.stream.set_read_timeout(Some(timeout)).is_err() {
+            return;
+        }
+        match (&mut &seat.stream).read(&mut sink) {
+            Ok(0) => return,
+            Ok(n) => dropped += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Opening listeners: the options that accepted sockets inherit, and errors that say what to do.
+
+use std::net::{SocketAddr, TcpListener};
+use std::{fmt, io};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::server::Limits;
+
+/// std's 128 overflowed under load (design, D1).
+const BACKLOG: i32 = 1024;
+
+/// Why an address cannot be listened on, and what to do about it.
+#[derive(Debug)]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let BindError { address, error } = self;
+        let (ip, port) = (address.ip(), address.port());
+        let freebsd = cfg!(target_os = "freebsd");
+        write!(f, "cannot listen on {address}: {error}")?;
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                let (family, bits) = match ip.is_ipv4() {
+                    true => ("inet", 32),
+                    false => ("inet6", 128),
+                };
+                write!(f, "\nNo interface of this machine has it. Add it first: ")?;
+                match freebsd {
+                    true => write!(
+                        f,
+                        "ifconfig lo1 create; ifconfig lo1 {family} {ip}/{bits} alias"
+                    ),
+                    false => write!(f, "ip addr add {ip}/{bits} dev lo"),
+                }
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "\nLow ports are for root: start as root with --user NAME, or "
+                )?;
+                match freebsd {
+                    true => write!(
+                        f,
+                        "let others bind them: sysctl net.inet.ip.portrange.reservedhigh={}",
+                        port.saturating_sub(1)
+                    ),
+                    false => write!(
+                        f,
+                        "let the program bind them: setcap cap_net_bind_service=+ep PROGRAM"
+                    ),
+                }
+            }
+            io::ErrorKind::AddrInUse => {
+                write!(f, "\nAnother process listens there; this shows which: ")?;
+                match freebsd {
+                    true => write!(f, "sockstat -l -p {port}"),
+                    false => write!(f, "ss -ltnp 'sport = :{port}'"),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Opens a listener. Port 0 takes a free one. Accepted sockets inherit its timeouts and
+/// TCP_NODELAY, on FreeBSD and Linux alike, so that a connection needs no system call for them.
+pub fn bind(address: SocketAddr, limits: &Limits) -> Result<TcpListener, BindError> {
+    listen(address, limits).map_err(|error| BindError { address, error })
+}
+
+fn listen(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // FreeBSD's default; Linux would take IPv4 too.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(limits.idle))?;
+    socket.set_write_timeout(Some(limits.write))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

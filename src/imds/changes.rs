@@ -1,0 +1,90 @@
+//! Changing the instance under its clients: leaves are set and removed while it runs, each change
+//! whole and visible to the next request. Derived values do not follow.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use super::tree::{Conflict, Leaf};
+use super::{Imds, Instance, meta_data};
+use crate::config::{is_credential_path, is_segment};
+use crate::http::Entity;
+
+/// Why a value is not shown or not changed; then nothing was.
+#[derive(Debug)]
+pub enum Refused {
+    /// Credentials are neither shown nor set here.
+    Credentials,
+    /// There is nothing at that path.
+    NotThere,
+    /// No client could ask for it.
+    BadPath(String),
+    Conflict(Conflict),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Refused::Credentials => write!(f, "credentials are neither shown nor set here"),
+            Refused::NotThere => write!(f, "there is nothing at that path"),
+            Refused::BadPath(path) => write!(f, "{path:?}: no client could ask for that path"),
+            Refused::Conflict(conflict) => conflict.fmt(f),
+        }
+    }
+}
+
+/// Paths below a version (`meta-data/mac`) with what is set there; `None` removes.
+pub type Change = (String, Option<Vec<u8>>);
+
+impl Imds {
+    /// What `path` (below a version) holds for everyone: a value, or a listing.
+    pub fn value(&self, path: &str) -> Result<Arc<Entity>, Refused> {
+        let documents = path.strip_prefix("meta-data/").unwrap_or_default();
+        let listings = [
+            "iam/security-credentials",
+            "iam/security-credentials-extended",
+        ];
+        if is_credential_path(documents) && !listings.contains(&documents) {
+            return Err(Refused::Credentials);
+        }
+        let instance = self.instance();
+        let showing = self.events.showing(&self.clock, None, path);
+        let tree = instance.view(&self.events, showing);
+        tree.get(path).ok_or(Refused::NotThere)
+    }
+
+    /// Applies all changes at once, or none.
+    pub fn change(&self, changes: &[Change]) -> Result<(), Refused> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = self.instance();
+        let mut leaves = instance.leaves.clone();
+        for (path, _) in changes {
+            if path
+                .strip_prefix("meta-data/")
+                .is_some_and(is_credential_path)
+            {
+                return Err(Refused::Credentials);
+            }
+            if !path.split('/').all(is_segment) {
+                return Err(Refused::BadPath(path.clone()));
+            }
+        }
+        // Removals first, as in the configuration: a directory can make way for a leaf.
+        for (path, _) in changes.iter().filter(|(_, value)| value.is_none()) {
+            if instance.tree.get(path).is_none() {
+                return Err(Refused::NotThere);
+            }
+            leaves.remove(path);
+        }
+        for (path, value) in changes {
+            let Some(bytes) = value.clone() else { continue };
+            match path.as_str() {
+                "user-data" => leaves.put("user-data", Leaf::Bytes(bytes)),
+                path => meta_data::put(path, bytes, &mut leaves),
+            }
+        }
+        let config = instance.config.clone();
+        let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;
+        self.set(changed);
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! What stands below `dynamic/`: the instance identity document in EC2's bytes, its signatures, and
+//! the monitoring state.
+
+use serde_json::{Map, Value, json};
+
+use super::meta_data;
+use super::tree::Leaves;
+use crate::config::Config;
+
+/// The order of the listing on Linux instances (reference/imds.md, section 1).
+const IDENTITY: [&str; 5] = ["rsa2048", "pkcs7", "document", "signature", "dsa2048"];
+/// The launch time of an instance that nobody dated: the same after every restart.
+const PENDING_TIME: &str = "2026-01-02T03:04:05Z";
+
+/// Adds everything below `dynamic/`.
+pub fn add(config: &Config, leaves: &mut Leaves) {
+    meta_data::add_table("dynamic/", &config.dynamic, leaves);
+    for (rank, name) in IDENTITY.into_iter().enumerate() {
+        leaves.rank(format!("dynamic/instance-identity/{name}"), rank as u32);
+    }
+    leaves.text("dynamic/instance-identity/document", document(config));
+    // imds_mock.py's constant, until a real one is configured (design, D2).
+    leaves.text("dynamic/instance-identity/signature", "FAKE_SIGNATURE");
+}
+
+/// The identity document: EC2's 15 keys in its order, which is sorted but for
+/// `marketplaceProductCodes` (reference/imds.md, section 8), then any others.
+fn document(config: &Config) -> String {
+    let facts = &config.facts;
+    let value = |path: &str| {
+        let found = config
+            .meta_data
+            .iter()
+            .find(|(category, _)| category.path == path);
+        let leaf = found.and_then(|(_, value)| value.leaves().pop());
+        leaf.map_or(Value::Null, |(_, text)| Value::String(text))
+    };
+    let codes = match value("product-codes") {
+        Value::String(lines) => json!(lines.lines().collect::<Vec<_>>()),
+        other => other,
+    };
+    let mut others = config.identity_document.clone();
+    let known = [
+        ("accountId", json!(facts.account_id)),
+        ("architecture", json!(facts.architecture)),
+        ("availabilityZone", json!(facts.zone)),
+        ("billingProducts", Value::Null),
+        ("devpayProductCodes", Value::Null),
+        ("marketplaceProductCodes", codes),
+        ("imageId", value("ami-id")),
+        ("instanceId", json!(facts.instance_id)),
+        ("instanceType", json!(facts.instance_type)),
+        ("kernelId", value("kernel-id")),
+        ("pendingTime", json!(PENDING_TIME)),
+        ("privateIp", value("local-ipv4")),
+        ("ramdiskId", value("ramdisk-id")),
+        ("region", json!(facts.region)),
+        ("version", json!("2017-09-30")),
+    ];
+    let known = known.map(|(key, value)| (key.to_owned(), others.remove(key).unwrap_or(value)));
+    object(known.into_iter().chain(others))
+}
+
+/// A JSON object as EC2 lays it out: two blanks of indent, `"key" : value`, no final newline
+/// (reference/imds.md, sections 7 and 8).
+pub fn object(entries: impl IntoIterator<Item = (String, Value)>) -> String {
+    let lines: Vec<String> = entries
+        .into_iter()
+        .map(|(key, value)| format!("  {} : {}", json!(key), layout(&value)))
+        .collect();
+    match lines.is_empty() {
+        true => "{ }".to_owned(),
+        false => format!("{{\n{}\n}}", lines.join(",\n")),
+    }
+}
+
+/// A value on one line, arrays spaced as EC2 does: `[ "a", "b" ]`.
+fn layout(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(layout).collect();
+            format!("[ {} ]", items.join(", "))
+        }
+        Value::Object(entries) => {
+            let entries: Map<String, Value> = entries.clone();
+            let pairs: Vec<String> = (entries.iter())
+                .map(|(key, value)| format!("{} : {}", json!(key), layout(value)))
+                .collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_ec2s_spacing() {
+        let entries = [
+            ("a", json!("x")),
+            ("b", Value::Null),
+            ("c", json!(["y", "z"])),
+        ];
+        let text = object(entries.map(|(key, value)| (key.to_owned(), value)));
+        assert_eq!(
+            text,
+            "{\n  \"a\" : \"x\",\n  \"b\" : null,\n  \"c\" : [ \"y\", \"z\" ]\n}"
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! Session tokens of IMDSv2: issued with a lifetime, forgotten when it is over. Memory is bounded
+//! for every client and in all, and neither issuing nor checking slows down with their number.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+
+/// The longest life of a token, six hours (reference/imds.md, section 2).
+pub const MAX_TTL_SECONDS: u32 = 21600;
+/// Live tokens of one client address; beyond them its own oldest goes.
+pub const MAX_PER_CLIENT: usize = 16_384;
+/// Live tokens in all; beyond them the oldest of whoever issues goes, or, of a client that has
+/// none, the oldest of all.
+pub const MAX_TOKENS: usize = 262_144;
+/// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
+const TOKEN_LENGTH: usize = 56;
+const PREFIX: [u8; 3] = [1, 0, 4];
+const RANDOM: usize = 37;
+/// Entries that each issue looks over for expired ones.
+const SWEPT_PER_ISSUE: usize = 4;
+
+/// A token's lifetime, 1..=[`MAX_TTL_SECONDS`] seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// Parses the value of `X-aws-ec2-metadata-token-ttl-seconds`: decimal digits alone.
+    pub fn parse(text: &str) -> Option<Ttl> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let seconds = text.parse().ok().filter(|_| digits)?;
+        (1..=MAX_TTL_SECONDS)
+            .contains(&seconds)
+            .then_some(Ttl(seconds))
+    }
+
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+/// No entry, in the lists below.
+const NONE: u32 = u32::MAX;
+
+/// A live token. Free entries have no key.
+struct Entry {
+    /// The random part, cut: the first 16 bytes are its place in the map, the rest is compared.
+    key: Option<u128>,
+    rest: [u8; RANDOM - 16],
+    expires_ms: i64,
+    client: IpAddr,
+    /// The client's next older and next younger token.
+    older: u32,
+    younger: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Client {
+    oldest: u32,
+    youngest: u32,
+    count: u32,
+}
+
+/// Tokens by random part and by client. An entry is in `by_key` exactly while it has a key.
+#[derive(Default)]
+struct Store {
+    by_key: HashMap<u128, u32>,
+    clients: HashMap<IpAddr, Client>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// Where the next sweep begins.
+    cursor: usize,
+}
+
+/// All tokens of the instance.
+#[derive(Default)]
+pub struct Tokens {
+    store: Mutex<Store>,
+}
+
+impl Tokens {
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new token for `client`, live until `ttl` after `now_ms`; the error is the system's, when
+    /// it has no random bytes.
+    pub fn issue(&self, client: IpAddr, ttl: Ttl, now_ms: i64) -> Result<String, getrandom::Error> {
+        let mut bytes = [0; PREFIX.len() + RANDOM];
+        bytes[..PREFIX.len()].copy_from_slice(&PREFIX);
+        getrandom::fill(&mut bytes[PREFIX.len()..])?;
+        let (key, rest) = split(&bytes);
+        let expires_ms = now_ms + i64::from(ttl.0) * 1000;
+        self.lock().insert(key, rest, client, expires_ms, now_ms);
+        Ok(URL_SAFE.encode(bytes))
+    }
+
+    /// The whole seconds, rounded up, that `token` still lives; `None` if it does not.
+    pub fn remaining(&self, token: &str, now_ms: i64) -> Option<u32> {
+        if token.len() != TOKEN_LENGTH {
+            return None;
+        }
+        let mut bytes = [0; PREFIX.len() + RANDOM + 2];
+        let length = URL_SAFE.decode_slice(token, &mut bytes).ok()?;
+        let bytes = bytes[..length].try_into().ok()?;
+        let (key, rest) = split(bytes);
+        let store = self.lock();
+        let entry = &store.entries[*store.by_key.get(&key)? as usize];
+        let left_ms = entry.expires_ms - now_ms;
+        let live = bytes.starts_with(&PREFIX) && entry.rest == rest && left_ms > 0;
+        live.then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+    }
+}
+
+/// The two parts of a token's random bytes.
+fn split(bytes: &[u8; PREFIX.len() + RANDOM]) -> (u128, [u8; RANDOM - 16]) {
+    let (key, rest) = bytes[PREFIX.len()..].split_at(16);
+    let key = u128::from_ne_bytes(key.try_into().expect("split at 16"));
+    (key, rest.try_into().expect("what is left of RANDOM"))
+}
+
+impl Store {
+    fn insert(
+        &mut self,
+        key: u128,
+        rest: [u8; RANDOM - 16],
+        client: IpAddr,
+        expires_ms: i64,
+        now_ms: i64,
+    ) {
+        self.sweep(now_ms);
+        self.make_room(client, now_ms);
+        let mut of_client = self.clients.get(&client).copied().unwrap_or(Client {
+            oldest: NONE,
+            youngest: NONE,
+            count: 0,
+        });
+        let entry = Entry {
+            key: Some(key),
+            rest,
+            expires_ms,
+            client,
+            older: of_client.youngest,
+            younger: NONE,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[index as usize] = entry;
+                index
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        match of_client.youngest {
+            NONE => of_client.oldest = index,
+            youngest => self.entries[youngest as usize].younger = index,
+        }
+        of_client.youngest = index;
+        of_client.count += 1;
+        self.clients.insert(client, of_client);
+        self.by_key.insert(key, index);
+    }
+
+    /// Looks over the next few entries and frees those that have expired, so that all are looked
+    /// over in time.
+    fn sweep(&mut self, now_ms: i64) {
+        for _ in 0..SWEPT_PER_ISSUE.min(self.entries.len()) {
+            self.cursor = (self.cursor + 1) % self.entries.len();
+            self.remove_if_expired(self.cursor as u32, now_ms);
+        }
+        if self.by_key.is_empty() && self.entries.len() > MAX_PER_CLIENT {
+            // A flood is over: give its memory back.
+            *self = Store::default();
+        }
+    }
+
+    fn remove_if_expired(&mut self, index: u32, now_ms: i64) {
+        let entry = &self.entries[index as usize];
+        if entry.key.is_some() && entry.expires_ms <= now_ms {
+            self.remove(index);
+        }
+    }
+
+    /// Makes room for one more token of `client`: what has expired goes before what lives.
+    fn make_room(&mut self, client: IpAddr, now_ms: i64) {
+        let held = self.clients.get(&client).copied();
+        let full = self.by_key.len() >= MAX_TOKENS;
+        if let Some(own) = held {
+            if full || own.count as usize >= MAX_PER_CLIENT {
+                // At most MAX_PER_CLIENT steps, and only for who is at the limit.
+                let mut next = own.oldest;
+                while next != NONE {
+                    let index = next;
+                    next = self.entries[index as usize].younger;
+                    self.remove_if_expired(index, now_ms);
+                }
+            }
+            if let Some(own) = self.clients.get(&client)
+                && (self.by_key.len() >= MAX_TOKENS || own.count as usize >= MAX_PER_CLIENT)
+            {
+                self.remove(own.oldest);
+            }
+        } else if full {
+            // Everything is in use: the cursor's walk is as old-first as one can have for nothing.
+            let len = self.entries.len();
+            let oldest = (0..len)
+                .map(|step| ((self.cursor + step) % len) as u32)
+                .find(|&index| self.entries[index as usize].key.is_some());
+            if let Some(index) = oldest {
+                let owner = self.entries[index as usize].client;
+                self.remove(self.clients[&owner].oldest);
+            }
+        }
+    }
+
+    fn remove(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        let Some(key) = entry.key.take() else { return };
+        let (client, older, younger) = (entry.client, entry.older, entry.younger);
+        self.by_key.remove(&key);
+        self.free.push(index);
+        if older != NONE {
+            self.entries[older as usize].younger = younger;
+        }
+        if younger != NONE {
+            self.entries[younger as usize].older = older;
+        }
+        if let Some(of_client) = self.clients.get_mut(&client) {
+            of_client.count -= 1;
+            if of_client.oldest == index {
+                of_client.oldest = younger;
+            }
+            if of_client.youngest == index {
+                of_client.youngest = older;
+            }
+            if of_client.count == 0 {
+                self.clients.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    fn ttl(seconds: u32) -> Ttl {
+        Ttl::parse(&seconds.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_lifetime_is_1_to_21600_in_digits() {
+        for (text, seconds) in [("1", Some(1)), ("21600", Some(21600)), ("060", Some(60))] {
+            assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds);
+        }
+        for text in [
+            "",
+            "0",
+            "-5",
+            "+60",
+            "21601",
+            "1_000",
+            "60.5",
+            " 60",
+            "99999999999",
+        ] {
+            assert_eq!(Ttl::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_looks_like_ec2s_and_lives_as_long_as_it_was_granted() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(A, ttl(60), 0).unwrap();
+        assert_eq!(token.len(), TOKEN_LENGTH);
+        assert!(token.starts_with("AQAE") && token.ends_with("=="));
+        assert_eq!(tokens.remaining(&token, 0), Some(60));
+        assert_eq!(tokens.remaining(&token, 1), Some(60));
+        assert_eq!(tokens.remaining(&token, 59_999), Some(1));
+        assert_eq!(tokens.remaining(&token, 60_000), None);
+    }
+
+    #[test]
+    fn a_token_changed_in_any_place_is_no_token() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(A, ttl(60), 0).unwrap();
+        for place in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert_eq!(tokens.remaining(&forged, 0), None, "changed at {place}");
+        }
+        assert_eq!(tokens.remaining("", 0), None);
+        assert_eq!(tokens.remaining(&"A".repeat(TOKEN_LENGTH), 0), None);
+    }
+
+    #[test]
+    fn a_flood_hurts_its_author_alone() {
+        let tokens = Tokens::default();
+        let bystander = tokens.issue(B, ttl(60), 0).unwrap();
+        let first = tokens.issue(A, ttl(60), 0).unwrap();
+        let second = tokens.issue(A, ttl(60), 0).unwrap();
+        (2..=MAX_PER_CLIENT).for_each(|_| drop(tokens.issue(A, ttl(60), 0).unwrap()));
+        assert_eq!(tokens.remaining(&first, 0), None);
+        assert_eq!(tokens.remaining(&second, 0), Some(60));
+        assert_eq!(tokens.remaining(&bystander, 0), Some(60));
+    }
+
+    #[test]
+    fn the_expired_leave_before_the_living() {
+        let tokens = Tokens::default();
+        let long = tokens.issue(A, ttl(600), 0).unwrap();
+        (1..MAX_PER_CLIENT).for_each(|_| drop(tokens.issue(A, ttl(1), 0).unwrap()));
+        tokens.issue(A, ttl(600), 2000).unwrap();
+        assert_eq!(tokens.remaining(&long, 2000), Some(598));
+    }
+
+    #[test]
+    fn there_is_a_limit_in_all_and_newcomers_still_get_a_token() {
+        let tokens = Tokens::default();
+        let client = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n as u32));
+        for n in 0..MAX_TOKENS {
+            tokens.issue(client(n / 1000), ttl(60), 0).unwrap();
+        }
+        let late = tokens.issue(client(MAX_TOKENS), ttl(60), 0).unwrap();
+        assert_eq!(tokens.remaining(&late, 0), Some(60));
+        let store = tokens.lock();
+        assert_eq!(store.by_key.len(), MAX_TOKENS);
+        let counted: u32 = store.clients.values().map(|client| client.count).sum();
+        assert_eq!(counted as usize, MAX_TOKENS);
+    }
+
+    #[test]
+    fn expired_tokens_leave_as_others_are_issued() {
+        let tokens = Tokens::default();
+        (0..1000).for_each(|_| drop(tokens.issue(A, ttl(1), 0).unwrap()));
+        (0..1000).for_each(|_| drop(tokens.issue(B, ttl(60), 2000).unwrap()));
+        assert_eq!(tokens.lock().by_key.len(), 1000);
+        assert!(tokens.lock().entries.len() < 1500);
+    }
+}

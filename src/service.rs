@@ -1,0 +1,200 @@
+//! Puts the parts together: a configuration, the role it names, the metadata service over both,
+//! the administrative service beside it, and the server that carries them. A test, a bench or
+//! another program embeds the mock through [`Mock`].
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::{AdminSecret, Reported};
+use crate::admin::{self, Admin, Loader};
+use crate::clock::Clock;
+use crate::config::{Config, Problem, RoleSource};
+use crate::http::{Caller, Limits, Reply, Request, Server, Service};
+use crate::imds::{Imds, Instance, RoleSlot};
+use crate::log::{self, Log};
+use crate::role::{self, Role};
+
+/// What a mock is made of, ready to be served.
+pub struct Parts {
+    clock: Arc<Clock>,
+    role: RoleSlot,
+    instance: Instance,
+}
+
+/// Says something to whoever runs the mock: one line, without its end.
+pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl Parts {
+    /// Builds everything that `config` asks for and checks whether it can be served. A role of STS
+    /// is not started.
+    pub fn new(config: Config) -> Result<Parts, Vec<Problem>> {
+        let (clock, role) = (Arc::new(Clock::default()), RoleSlot::default());
+        Ok(Parts {
+            instance: Instance::new(config, &clock, &role)?,
+            role,
+            clock,
+        })
+    }
+
+    /// Starts the role, if the configuration names one of STS.
+    pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
+        if let Some(RoleSource::Sts(spec)) = &self.instance.config.role {
+            let started = Role::start((**spec).clone(), options)?;
+            self.role.get_or_init(|| started);
+        }
+        Ok(())
+    }
+
+    /// The configuration behind it.
+    pub fn config(&self) -> &Config {
+        &self.instance.config
+    }
+}
+
+/// Listeners, already bound.
+pub type Listeners = Vec<TcpListener>;
+
+/// The administrative service to be.
+pub struct AdminParts {
+    pub listeners: Listeners,
+    /// What callers must present instead of being local.
+    pub secret: Option<AdminSecret>,
+    /// What `POST /reload` reads.
+    pub load: Loader,
+}
+
+/// A mock that runs.
+pub struct Mock {
+    pub imds: Arc<Imds>,
+    server: Server,
+}
+
+impl Mock {
+    /// Serves `parts`. Request lines go to `requests`, and `report` is told of refused callers and
+    /// of trouble in the server.
+    pub fn start(
+        parts: Parts,
+        metadata: Listeners,
+        admin: Option<AdminParts>,
+        limits: Limits,
+        requests: Option<Log>,
+        report: Report,
+    ) -> io::Result<Mock> {
+        let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
+        let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
+            imds: imds.clone(),
+            requests,
+            refused: Reported::default(),
+            report: report.clone(),
+        });
+        let with = |service: &Arc<dyn Service>, listeners: Listeners| {
+            let service = service.clone();
+            (listeners.into_iter()).map(move |listener| (listener, service.clone()))
+        };
+        let mut listeners: Vec<_> = with(&metadata_service, metadata).collect();
+        if let Some(admin) = admin {
+            let service: Arc<dyn Service> = Arc::new(AdminService {
+                admin: Admin::new(imds.clone(), admin.load, admin.secret),
+            });
+            listeners.extend(with(&service, admin.listeners));
+        }
+        let server = Server::start(listeners, limits, move |what| report(what))?;
+        Ok(Mock { imds, server })
+    }
+
+    /// Ends it: requests under way are answered, delays cut short; at most `limit`.
+    pub fn stop(&self, limit: Duration) {
+        if let Some(role) = self.imds.role() {
+            role.stop();
+        }
+        self.server.stop(limit);
+    }
+}
+
+/// [`Imds`] as a server sees it.
+struct MetadataService {
+    imds: Arc<Imds>,
+    requests: Option<Log>,
+    refused: Reported,
+    report: Report,
+}
+
+impl Service for MetadataService {
+    fn server_name(&self) -> &'static str {
+        "EC2ws"
+    }
+
+    fn unix_ms(&self) -> i64 {
+        self.imds.clock.unix_ms()
+    }
+
+    fn judges_callers(&self) -> bool {
+        self.imds.instance().config.rules.judge_callers()
+    }
+
+    fn admits(&self, caller: Caller) -> bool {
+        let admitted = self.imds.instance().config.rules.admit(caller);
+        if !admitted && self.refused.first_time(caller.address) {
+            let address = caller.address;
+            (self.report)(&format!(
+                "refused a connection from {address}, which is not this machine; \
+                 to let it have the role's credentials, add \"{address}\" to \"allow_from\""
+            ));
+        }
+        admitted
+    }
+
+    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
+        let verdict = self.imds.judge(request);
+        wait(verdict.wait);
+        self.imds.route(request, verdict.effect)
+    }
+
+    fn answered(&self, request: Option<&Request>, reply: &Reply) {
+        let status = reply.status;
+        if let Some(log) = &self.requests {
+            log.line(|line| {
+                let (method, target) = match request {
+                    Some(request) => (request.method.name(), request.target),
+                    None => ("-", "-"),
+                };
+                line.extend_from_slice(method.as_bytes());
+                line.push(b' ');
+                log::escape(target, line);
+                let digits = [status / 100, status / 10 % 10, status % 10];
+                line.extend_from_slice(b" -> ");
+                line.extend(digits.map(|digit| b'0' + digit as u8));
+            });
+        }
+    }
+}
+
+/// [`Admin`] as a server sees it.
+struct AdminService {
+    admin: Admin,
+}
+
+impl Service for AdminService {
+    fn server_name(&self) -> &'static str {
+        "imds_mock"
+    }
+
+    /// Real time: the administration is no part of the instance.
+    fn unix_ms(&self) -> i64 {
+        Clock::default().unix_ms()
+    }
+
+    fn judges_callers(&self) -> bool {
+        true
+    }
+
+    fn answer(&self, request: &Request, _wait: &dyn Fn(Duration)) -> Reply {
+        self.admin.route(request)
+    }
+
+    fn refusal(&self, status: u16) -> Reply {
+        admin::error(status, crate::http::reason(status))
+    }
+}
