@@ -246,7 +246,7 @@ fn random_changes(random: &mut Random) -> Map<String, Value> {
 fn in_any_tree_what_is_listed_answers_200_and_nothing_else_does() {
     let mut random = Random(3);
     let (mut served, mut refused) = (0, 0);
-    for _ in 0..150 {
+    for _ in 0..80 {
         let config = json!({
             "metadata": random_changes(&mut random),
             "ssh_public_keys": KEYS[..random.below(4)],
@@ -293,7 +293,7 @@ fn in_any_tree_what_is_listed_answers_200_and_nothing_else_does() {
         }
     }
     assert!(
-        served > 20 && refused > 20,
+        served > 15 && refused > 15,
         "{served} {refused}: the cases test nothing"
     );
 }
