@@ -39,7 +39,7 @@ pub struct Category<F: 'static> {
 pub enum Value {
     Text(String),
     Lines(Vec<String>),
-    Entries(BTreeMap<String, Vec<String>>),
+    Entries(BTreeMap<String, String>),
 }
 
 impl Value {
@@ -63,23 +63,19 @@ impl Value {
             Value::Lines(lines) if lines.is_empty() => Vec::new(),
             Value::Lines(lines) => vec![("", lines.join("\n"))],
             Value::Entries(entries) => (entries.iter())
-                .map(|(name, lines)| (name.as_str(), lines.join("\n")))
+                .map(|(name, text)| (name.as_str(), text.clone()))
                 .collect(),
         }
     }
 
     /// The value as config.json would say it; `None` where there is nothing to say.
     fn to_json(&self) -> Option<serde_json::Value> {
-        use serde_json::{Value as Json, json};
+        use serde_json::json;
         match self {
             _ if self.leaves().is_empty() => None,
             Value::Text(text) => Some(json!(text)),
             Value::Lines(lines) => Some(json!(lines)),
-            Value::Entries(entries) => Some(Json::Object(
-                (entries.iter())
-                    .map(|(name, lines)| (name.clone(), json!(lines.join("\n"))))
-                    .collect(),
-            )),
+            Value::Entries(entries) => Some(json!(entries)),
         }
     }
 }
@@ -127,14 +123,20 @@ impl<F> Category<F> {
                 .filter(|lines| !lines.is_empty())
                 .map(Value::Lines),
             Shape::Entries => section.section(key).map(|entries| {
+                // What is configured joins the default entries.
+                let mut all = match (self.default)(facts) {
+                    Value::Entries(default) => default,
+                    Value::Text(_) | Value::Lines(_) => BTreeMap::new(),
+                };
                 let names = section.entries(key).map(|(name, _)| name);
-                Value::Entries(
-                    names
-                        .filter(|name| super::check_name(section, key, name))
-                        .map(|name| (name.to_owned(), entries.lines(name)))
-                        .filter(|(_, lines)| !lines.is_empty())
-                        .collect(),
-                )
+                for name in names.filter(|name| super::check_name(section, key, name)) {
+                    let text = match entries.get(name) {
+                        Some(serde_json::Value::Array(_)) => Some(entries.lines(name).join("\n")),
+                        _ => entries.any_text(name).map(str::to_owned),
+                    };
+                    all.extend(text.map(|text| (name.to_owned(), text)));
+                }
+                Value::Entries(all)
             }),
         };
         configured.unwrap_or_else(|| (self.default)(facts))
@@ -180,7 +182,7 @@ pub const META_DATA: &[Top] = &[
     Top::optional("ancestor-ami-ids", Lines),
     Top::optional("autoscaling/target-lifecycle-state", Text),
     Top::new("block-device-mapping", Entries, |_| {
-        let device = |name: &str| (name.to_owned(), vec!["/dev/xvda".to_owned()]);
+        let device = |name: &str| (name.to_owned(), "/dev/xvda".to_owned());
         Value::Entries(["ami", "root"].map(device).into())
     }),
     Top::optional("elastic-gpus/associations", Entries),

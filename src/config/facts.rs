@@ -78,12 +78,12 @@ impl Facts {
             region,
         };
         let items = top.items("network_interfaces");
-        facts.interfaces = items
-            .iter()
-            .filter_map(|(place, item)| Section::of(place.clone(), item, top.report))
-            .enumerate()
-            .map(|(index, section)| facts.interface(index, Some(&section), top))
-            .collect();
+        let sections =
+            (items.into_iter()).filter_map(|(place, item)| Section::of(place, item, top.report));
+        for (index, section) in sections.enumerate() {
+            let interface = facts.interface(index, Some(&section), top);
+            facts.interfaces.push(interface);
+        }
         if facts.interfaces.is_empty() {
             facts.interfaces.push(facts.interface(0, None, top));
         }
@@ -175,7 +175,9 @@ impl Facts {
             local_hostname,
             security_groups: security_groups.unwrap_or_else(|| vec!["default".to_owned()]),
             subnet_ipv4_block: block("subnet_ipv4_cidr_block").or_else(|| around(20)),
+            // An instance is in one VPC, whatever its other interfaces' addresses.
             vpc_ipv4_block: block("vpc_ipv4_cidr_block")
+                .or_else(|| Some(self.interfaces.first()?.vpc_ipv4_block.clone()))
                 .or_else(|| around(16))
                 .unwrap_or_else(|| "172.31.0.0/16".to_owned()),
             local_ipv4s,
@@ -230,14 +232,14 @@ impl Interface {
     }
 
     /// Public addresses with the private one behind each, in the order given.
-    pub fn associations(&self) -> BTreeMap<String, Vec<String>> {
+    pub fn associations(&self) -> BTreeMap<String, String> {
         let private = self.local_ipv4s.iter().chain(std::iter::repeat_n(
             self.local_ipv4s.first().unwrap_or(&Ipv4Addr::UNSPECIFIED),
             self.public_ipv4s.len(),
         ));
         (self.public_ipv4s.iter().zip(private))
             .filter(|(_, private)| !private.is_unspecified())
-            .map(|(public, private)| (public.to_string(), vec![private.to_string()]))
+            .map(|(public, private)| (public.to_string(), private.to_string()))
             .collect()
     }
 
