@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
 /// The longest life of a token, six hours (reference/imds.md, section 2).
-pub const MAX_TTL_SECONDS: u32 = 21600;
+pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Live tokens of one client address; beyond them its own oldest goes.
 pub const MAX_PER_CLIENT: usize = 16_384;
 /// Live tokens in all; beyond them the oldest of whoever issues goes, or, of a client that has
@@ -24,7 +24,7 @@ const SWEPT_PER_ISSUE: usize = 4;
 
 /// A token's lifetime, 1..=[`MAX_TTL_SECONDS`] seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ttl(u32);
+pub struct Ttl(u16);
 
 impl Ttl {
     /// Parses the value of `X-aws-ec2-metadata-token-ttl-seconds`: decimal digits alone.
@@ -37,7 +37,7 @@ impl Ttl {
     }
 
     pub fn seconds(self) -> u32 {
-        self.0
+        self.0.into()
     }
 }
 
@@ -49,12 +49,17 @@ struct Entry {
     /// The random part, cut: the first 16 bytes are its place in the map, the rest is compared.
     key: Option<u128>,
     rest: [u8; RANDOM - 16],
+    /// How long it was to live: from its end that tells when it was issued.
+    ttl_seconds: u16,
     expires_ms: i64,
     client: IpAddr,
     /// The client's next older and next younger token.
     older: u32,
     younger: u32,
 }
+
+/// All tokens together shall stay within 64 MiB, their maps included.
+const _: () = assert!(size_of::<Entry>() <= 96);
 
 #[derive(Clone, Copy)]
 struct Client {
@@ -92,13 +97,33 @@ impl Tokens {
         bytes[..PREFIX.len()].copy_from_slice(&PREFIX);
         getrandom::fill(&mut bytes[PREFIX.len()..])?;
         let (key, rest) = split(&bytes);
-        let expires_ms = now_ms + i64::from(ttl.0) * 1000;
-        self.lock().insert(key, rest, client, expires_ms, now_ms);
+        self.lock().insert(key, rest, client, ttl, now_ms);
         Ok(URL_SAFE.encode(bytes))
     }
 
     /// The whole seconds, rounded up, that `token` still lives; `None` if it does not.
     pub fn remaining(&self, token: &str, now_ms: i64) -> Option<u32> {
+        let left_ms = self.find(token, |entry| entry.expires_ms)? - now_ms;
+        (left_ms > 0).then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+    }
+
+    /// The whole seconds since `token` was issued; `None` if it never was or is forgotten.
+    pub fn age(&self, token: &str, now_ms: i64) -> Option<i64> {
+        let issued_ms = self.find(token, |entry| {
+            entry.expires_ms - i64::from(entry.ttl_seconds) * 1000
+        })?;
+        Some((now_ms - issued_ms).div_euclid(1000))
+    }
+
+    /// How many tokens live. Looks at every one, under the lock.
+    pub fn live(&self, now_ms: i64) -> usize {
+        let store = self.lock();
+        let lives = |entry: &&Entry| entry.key.is_some() && entry.expires_ms > now_ms;
+        store.entries.iter().filter(lives).count()
+    }
+
+    /// What `read` makes of the entry of a token, live or not yet forgotten.
+    fn find<T>(&self, token: &str, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         if token.len() != TOKEN_LENGTH {
             return None;
         }
@@ -108,9 +133,8 @@ impl Tokens {
         let (key, rest) = split(bytes);
         let store = self.lock();
         let entry = &store.entries[*store.by_key.get(&key)? as usize];
-        let left_ms = entry.expires_ms - now_ms;
-        let live = bytes.starts_with(&PREFIX) && entry.rest == rest && left_ms > 0;
-        live.then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+        let is_it = bytes.starts_with(&PREFIX) && entry.rest == rest;
+        is_it.then(|| read(entry))
     }
 }
 
@@ -127,7 +151,7 @@ impl Store {
         key: u128,
         rest: [u8; RANDOM - 16],
         client: IpAddr,
-        expires_ms: i64,
+        ttl: Ttl,
         now_ms: i64,
     ) {
         self.sweep(now_ms);
@@ -140,7 +164,8 @@ impl Store {
         let entry = Entry {
             key: Some(key),
             rest,
-            expires_ms,
+            ttl_seconds: ttl.0,
+            expires_ms: now_ms + i64::from(ttl.0) * 1000,
             client,
             older: of_client.youngest,
             younger: NONE,
@@ -286,6 +311,20 @@ mod tests {
         assert_eq!(tokens.remaining(&token, 1), Some(60));
         assert_eq!(tokens.remaining(&token, 59_999), Some(1));
         assert_eq!(tokens.remaining(&token, 60_000), None);
+    }
+
+    #[test]
+    fn a_token_ages_with_the_clock_until_it_is_forgotten() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(A, ttl(60), 1000).unwrap();
+        for (now_ms, age, live) in [(1000, 0, 1), (1999, 0, 1), (60_999, 59, 1), (61_000, 60, 0)] {
+            assert_eq!(tokens.age(&token, now_ms), Some(age));
+            assert_eq!(tokens.live(now_ms), live);
+        }
+        tokens.issue(B, ttl(60), 61_000).unwrap();
+        assert_eq!(tokens.age(&token, 61_000), None);
+        assert_eq!(tokens.age("", 61_000), None);
+        assert_eq!(tokens.live(61_000), 1);
     }
 
     #[test]
