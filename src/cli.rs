@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use imds_mock::config::{Flag, Source};
+use imds_mock::imds::verdicts::Verdict;
 use lexopt::prelude::*;
 
 pub const HELP: &str = "\
@@ -36,6 +37,10 @@ The administrative service (GET /status, POST /bootstrap/creds), on with a role:
                                   callers present the secret in this file, wherever they are:
                                   Authorization: Bearer SECRET
 
+What clients do wrong:
+      --fail-on VERDICT,...  end with status 3 if a client earned one of them: v1, no-token,
+                             token-per-request, ignored-401, ignored-spot, fast-poll
+
 Other:
       --check          read the configuration, report what is wrong with it, and exit
       --print-config   print the configuration with every default filled in, and exit
@@ -43,8 +48,8 @@ Other:
   -V, --version        print the version and exit
 
 SIGHUP reads the configuration again; SIGTERM and SIGINT end the program.
-Exit status: 0 ended by a signal, 64 wrong usage, 69 cannot listen, 71 system error,
-77 cannot become --user, 78 wrong configuration.
+Exit status: 0 ended by a signal, 3 so and --fail-on applies, 64 wrong usage, 69 cannot listen,
+71 system error, 77 cannot become --user, 78 wrong configuration.
 ";
 
 /// What the program is asked to do.
@@ -71,6 +76,8 @@ pub struct Options {
     pub admin_addresses: Vec<SocketAddr>,
     /// The administrative service is asked for, role or not.
     pub admin_wanted: bool,
+    /// What no client may do.
+    pub fail_on: Vec<Verdict>,
 }
 
 /// Parses the arguments. The error says which one is wrong and why.
@@ -81,6 +88,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
     let (mut admin_hosts, mut admin_port) = (Vec::new(), None);
     let mut quiet = false;
     let mut user = None;
+    let mut fail_on = Vec::new();
     let [
         mut bootstrap_file,
         mut state_file,
@@ -120,6 +128,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             Long("admin-port") => {
                 admin_port = Some(number(&mut parser, "--admin-port", "0..65535")?);
             }
+            Long("fail-on") => fail_on.extend(verdicts(&text(&mut parser)?)?),
             Long("check") => task = Task::Check,
             Long("print-config") => task = Task::PrintConfig,
             Long("help") | Short('h') => task = Task::Help,
@@ -140,6 +149,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
         state_file,
         bootstrap_secret_file,
         admin_wanted: admin_port.is_some(),
+        fail_on,
         admin_addresses: resolve_all(
             "--admin-host",
             admin_hosts,
@@ -171,6 +181,17 @@ fn number<T: std::str::FromStr>(
     given
         .parse()
         .map_err(|_| format!("{flag}: expected {expected}, found {given:?}"))
+}
+
+/// The verdicts of a list with commas.
+fn verdicts(list: &str) -> Result<Vec<Verdict>, String> {
+    let named = |name| {
+        Verdict::parse(name).ok_or_else(|| {
+            let known = Verdict::ALL.map(Verdict::name).join(", ");
+            format!("--fail-on: expected some of {known}, found {name:?}")
+        })
+    };
+    list.split(',').map(named).collect()
 }
 
 fn resolve_all(

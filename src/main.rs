@@ -13,6 +13,7 @@ use std::time::Duration;
 use imds_mock::access::AdminSecret;
 use imds_mock::config::{Config, Problem, RoleSource, Source, StaticState};
 use imds_mock::http::{self, Limits};
+use imds_mock::imds::verdicts::Verdict;
 use imds_mock::log::Log;
 use imds_mock::privileges::{self, Identity};
 use imds_mock::role::{self, Credentials};
@@ -22,6 +23,8 @@ use signal_hook::iterator::Signals;
 
 use cli::{Options, Task};
 
+/// A client did what `--fail-on` names.
+const FAILED_ON: u8 = 3;
 /// Exit statuses of sysexits(3).
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
@@ -33,6 +36,8 @@ const EX_CONFIG: u8 = 78;
 const STOP_LIMIT: Duration = Duration::from_millis(800);
 /// How long the last lines may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);
+/// Lines that say which client did what; more only say how many.
+const MAX_FINDINGS: usize = 20;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|Failure { status, message }| {
@@ -156,11 +161,14 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let os = |what: &'static str| move |e: io::Error| failure(EX_OSERR, format!("{what}: {e}"));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(os("cannot take signals"))?;
     let Prepared {
-        parts,
+        mut parts,
         identity,
         bootstrap,
         secret,
     } = Prepared::read(options)?;
+    if !options.fail_on.is_empty() {
+        parts.watch();
+    }
     let descriptors = privileges::raise_descriptor_limit();
     let limits = Limits::default().within_descriptors(descriptors);
     let is_sts = matches!(parts.config().role, Some(RoleSource::Sts(_)));
@@ -222,7 +230,38 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     if lost > 0 {
         let _ = writeln!(io::stderr(), "imds_mock: {lost} lines of output were lost");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(verdict(&mock, &options.fail_on))
+}
+
+/// The exit status that clients earned; says on stderr which client did what.
+fn verdict(mock: &Mock, fail_on: &[Verdict]) -> ExitCode {
+    let findings = mock.observer.as_ref().map(|seen| seen.all_findings());
+    let mut found = findings.unwrap_or_default();
+    found.retain(|(_, verdict), _| fail_on.contains(verdict));
+    if found.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let mut stderr = io::stderr();
+    for ((client, verdict), count) in found.iter().take(MAX_FINDINGS) {
+        let (name, deed) = (verdict.name(), verdict.deed());
+        let times = if *count == 1 {
+            "once"
+        } else {
+            &format!("{count} times")
+        };
+        let _ = writeln!(
+            stderr,
+            "imds_mock: --fail-on {name}: {client} {deed} ({times})"
+        );
+    }
+    if let Some(more) = found
+        .len()
+        .checked_sub(MAX_FINDINGS)
+        .filter(|more| *more > 0)
+    {
+        let _ = writeln!(stderr, "imds_mock: --fail-on: and {more} more");
+    }
+    ExitCode::from(FAILED_ON)
 }
 
 fn bind(addresses: &[SocketAddr], limits: &Limits) -> Result<Vec<TcpListener>, Failure> {
