@@ -8,20 +8,20 @@ use std::path::Path;
 use common::crawler::crawl;
 use common::{Mock, TempFile, run};
 use imds_mock::config::Config;
-use imds_mock::service::Mock as Embedded;
+use imds_mock::service::Parts;
 use serde_json::{Value, json};
 
 /// What is wrong with a configuration, a line each.
 fn problems(config: &Value) -> Vec<String> {
-    let found = match Config::parse(&config.to_string(), Path::new("")) {
+    let found = match Config::parse(&config.to_string(), Path::new(""), &[]) {
         Err(found) => found,
-        Ok((config, _)) => Embedded::instance(config).err().unwrap_or_default(),
+        Ok((config, _)) => Parts::new(config).err().unwrap_or_default(),
     };
     found.iter().map(ToString::to_string).collect()
 }
 
 fn warnings(config: &Value) -> Vec<String> {
-    let parsed = Config::parse(&config.to_string(), Path::new(""));
+    let parsed = Config::parse(&config.to_string(), Path::new(""), &[]);
     let (_, warnings) = parsed
         .map_err(|found| found[0].to_string())
         .expect("correct");

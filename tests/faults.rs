@@ -174,7 +174,6 @@ fn a_stop_cuts_delays_short_and_the_requests_are_answered() {
         let (status, took, stderr) = mock.stop(signal);
         assert_eq!(status.code(), Some(0), "{signal}: {stderr}");
         assert!(took < Duration::from_secs(1), "{signal}: {took:?}");
-        assert_eq!(stderr, "", "{signal}");
         for client in &mut delayed {
             let answer = client.answer();
             assert_eq!(answer.status, 200, "{signal}");

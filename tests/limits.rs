@@ -6,13 +6,14 @@ mod common;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::http::{Connection, End, parse_all, request};
 use common::{Mock as Daemon, PATIENCE, imds_mock};
 use imds_mock::config::Config;
 use imds_mock::http::Limits;
-use imds_mock::service::Mock;
+use imds_mock::service::{Mock, Parts};
 use serde_json::{Value, json};
 
 const MAC: &str = "/latest/meta-data/mac";
@@ -44,13 +45,15 @@ impl Embedded {
     }
 
     fn over(config: Value, limits: Limits) -> Embedded {
-        let (config, _) = Config::parse(&config.to_string(), Path::new("")).expect("correct");
-        let parts = Mock::instance(config).expect("no contradictions");
+        let text = config.to_string();
+        let (config, _) = Config::parse(&text, Path::new(""), &[]).expect("correct");
+        let parts = Parts::new(config).expect("no contradictions");
         let any = "127.0.0.1:0".parse().expect("an address");
-        let listeners = Mock::bind(&[any], &limits).expect("a free port");
-        let complain = |what: &str| panic!("{what}");
-        let mock = Mock::start(parts, listeners, limits, None, complain).expect("threads");
-        let address = mock.addresses()[0];
+        let listener = imds_mock::http::bind(any, &limits).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let report = Arc::new(|what: &str| panic!("{what}"));
+        let mock = Mock::start(parts, vec![listener], None, limits, None, report);
+        let mock = mock.expect("threads");
         Embedded { mock, address }
     }
 

@@ -435,40 +435,29 @@ fn a_terminal_gets_the_line_to_paste_and_nothing_else_does() {
     assert!(mock.wait(PATIENCE).expect("it ends").success());
 
     // script(1) gives a terminal; its arguments differ.
-    let program = imds_mock()
-        .get_program()
-        .to_str()
-        .expect("UTF-8")
-        .to_owned();
-    let started = match cfg!(target_os = "linux") {
-        true => Command::new("script")
-            .args(["-qec", &format!("{program} --port 0"), "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn(),
-        false => Command::new("script")
-            .args(["-q", "/dev/null", &program, "--port", "0"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn(),
+    let program = imds_mock().get_program().to_owned();
+    let mut command = Command::new("script");
+    match cfg!(target_os = "linux") {
+        true => command.args(["-qec", "\"$PROGRAM\" --port 0", "/dev/null"]),
+        false => command.args(["-q", "/dev/null", "sh", "-c", "\"$PROGRAM\" --port 0"]),
     };
-    let Ok(mut script) = started else {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut script) = piped.env("PROGRAM", program).spawn() else {
         return skipped("script(1) is not here");
     };
-    let mut lines = BufReader::new(script.stdout.take().expect("piped")).lines();
-    let mut line = || lines.next().expect("a line").expect("UTF-8");
-    let start = line();
-    let (_, address) = start
-        .trim_end()
-        .split_once("http://")
-        .expect("a start line");
-    let paste = format!("export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}/");
-    assert_eq!(line().trim_end(), paste);
-    // Control-C, typed.
     let mut keyboard = script.stdin.take().expect("piped");
+    let screen = BufReader::new(script.stdout.take().expect("piped"));
+    let mut lines = screen.lines().map_while(Result::ok);
+    let start = lines.find(|line| line.contains(" running on "));
+    let paste = lines.next();
+    // Control-C, typed.
     keyboard.write_all(b"\x03").expect("script reads");
     assert!(
         wait(&mut script, PATIENCE).is_some(),
         "SIGINT does not end it"
     );
+    let (start, paste) = (start.expect("a start line"), paste.expect("one more"));
+    let (_, address) = start.trim_end().split_once("http://").expect("an address");
+    let expected = format!("export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}/");
+    assert_eq!(paste.trim_end(), expected);
 }
