@@ -120,10 +120,10 @@ impl Mock {
                 load: admin.load,
                 secret: admin.secret,
                 observer: observer.clone(),
+                // The first request may be here before its server has returned from starting.
                 connections: Box::new(move || {
                     let server = server.upgrade();
-                    let open = server.and_then(|server| Some(server.get()?.connections()));
-                    open.unwrap_or(0)
+                    server.map_or(0, |server| server.wait().connections())
                 }),
             };
             let service: Arc<dyn Service> = Arc::new(AdminService {
@@ -196,11 +196,15 @@ impl Service for MetadataService {
         reply
     }
 
-    fn answered(&self, request: Option<&Request>, reply: &Reply) {
-        let status = reply.status;
-        if let (None, Some(observer)) = (request, &self.observer) {
+    fn refusal(&self, status: u16) -> Reply {
+        if let Some(observer) = &self.observer {
             observer.note_refusal(status);
         }
+        Reply::page(status)
+    }
+
+    fn answered(&self, request: Option<&Request>, reply: &Reply) {
+        let status = reply.status;
         if let Some(log) = &self.requests {
             log.line(|line| {
                 let (method, target) = match request {

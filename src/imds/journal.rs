@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
@@ -53,7 +54,7 @@ impl Protocol {
 pub struct Entry {
     /// When it had come, in real time, UTC.
     #[serde(serialize_with = "date")]
-    pub time: OffsetDateTime,
+    pub time: SystemTime,
     pub client: IpAddr,
     pub method: &'static str,
     /// Runs of slashes made one, without the query.
@@ -70,8 +71,10 @@ pub struct Entry {
     pub user_agent: Option<Text>,
 }
 
-fn date<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = time.format(&TIME).map_err(serde::ser::Error::custom)?;
+fn date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = OffsetDateTime::from(*time)
+        .format(&TIME)
+        .map_err(serde::ser::Error::custom)?;
     serializer.serialize_str(&text)
 }
 
@@ -118,11 +121,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn push(&mut self, entry: Entry) {
-        if self.entries.len() == MAX_ENTRIES {
-            self.entries.pop_front();
-        }
-        self.entries.push_back(Arc::new(entry));
+    /// Adds an entry. Returns the one that made room for it, to be dropped where nobody waits.
+    #[must_use]
+    pub fn push(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let is_full = self.entries.len() == MAX_ENTRIES;
+        let oldest = is_full.then(|| self.entries.pop_front()).flatten();
+        self.entries.push_back(entry);
+        oldest
     }
 
     /// All entries, the oldest first.
@@ -140,7 +145,7 @@ impl Journal {
 pub struct Filter {
     path: Option<PathPattern>,
     client: Option<IpAddr>,
-    since: Option<OffsetDateTime>,
+    since: Option<SystemTime>,
 }
 
 /// Why a query is no filter.
@@ -195,7 +200,7 @@ impl Filter {
                 }
                 "since" => {
                     let since = parse_date(&value).ok_or(BadFilter::Since(value))?;
-                    once("since", &mut filter.since, since)?;
+                    once("since", &mut filter.since, since.into())?;
                 }
                 unknown => return Err(BadFilter::Unknown(unknown.to_owned())),
             }
@@ -249,7 +254,7 @@ mod tests {
 
     fn entry(path: &str) -> Entry {
         Entry {
-            time: datetime!(2026-01-02 03:04:05.678 UTC),
+            time: datetime!(2026-01-02 03:04:05.678 UTC).into(),
             client: Ipv4Addr::new(10, 0, 0, 1).into(),
             method: "GET",
             path: Text::new(path),
@@ -275,7 +280,10 @@ mod tests {
     #[test]
     fn the_oldest_entry_makes_room() {
         let mut journal = Journal::default();
-        (0..=MAX_ENTRIES).for_each(|n| journal.push(entry(&format!("/{n}"))));
+        for n in 0..=MAX_ENTRIES {
+            let gone = journal.push(entry(&format!("/{n}")).into());
+            assert_eq!(gone.is_some(), n == MAX_ENTRIES);
+        }
         let entries = journal.entries();
         assert_eq!(entries.len(), MAX_ENTRIES);
         assert_eq!(entries[0].path, Text::new("/1"));
@@ -298,7 +306,7 @@ mod tests {
             ),
             ("AQAE".repeat(4096), "[token]AE".repeat(29)[..256].into()),
         ] {
-            assert_eq!(Text::new(&sent), Text(kept));
+            assert_eq!(Text::new(&sent), Text(kept.into()));
         }
     }
 

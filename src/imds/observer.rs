@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use serde_json::Value;
-use time::OffsetDateTime;
 
 use super::journal::{Entry, Journal, Protocol, Text};
 use super::verdicts::{Announcement, Asked, Findings, Seen, Verdicts, announcement};
@@ -69,6 +68,7 @@ impl Observer {
         fault: &faults::Verdict,
         reply: &Reply,
     ) {
+        let now = Instant::now();
         let token = request
             .has_field(TOKEN)
             .then(|| request.field(TOKEN).unwrap_or_default());
@@ -85,38 +85,38 @@ impl Observer {
         };
         let seen = Seen {
             client: request.caller.address,
-            at: self.started.elapsed(),
+            at: now - self.started,
             instance_ms: imds.clock.unix_ms(),
             protocol,
             asked,
             path: request.path,
             token,
             status: reply.status,
-            is_forced: !matches!(
-                fault.effect,
-                None | Some(Effect::Slow { .. } | Effect::Truncate { .. })
-            ) || faults::forced_status(&imds.instance().config, request).is_some(),
+            is_forced: is_forced(imds, request, fault.effect, reply),
             interruption_ms: interruption_ms(request, reply),
         };
         let token = token.filter(|_| protocol == Protocol::V2);
         let entry = Entry {
-            time: OffsetDateTime::from(arrival.time),
+            time: arrival.time,
             client: request.caller.address,
             method: request.method.name(),
             path: Text::new(request.path),
             status: reply.status,
             imds: protocol,
             token_age_s: token.and_then(|token| imds.tokens.age(token, imds.clock.monotonic_ms())),
-            duration_ms: arrival.at.elapsed().as_micros() as f64 / 1000.0,
+            duration_ms: (now - arrival.at).as_micros() as u64 as f64 / 1000.0,
             fault: fault.fault,
             user_agent: request.field("User-Agent").map(Text::new),
         };
+        let entry = Arc::new(entry);
         let mut state = self.lock();
         *(state.requests)
             .entry((Some(protocol), reply.status))
             .or_default() += 1;
         state.verdicts.note(&seen);
-        state.journal.push(entry);
+        let gone = state.journal.push(entry);
+        drop(state);
+        drop(gone);
     }
 
     /// Counts what was no request, answered with that status.
@@ -149,6 +149,18 @@ impl Observer {
         let mut state = self.lock();
         state.journal.clear();
         state.verdicts.clear();
+    }
+}
+
+/// Whether a fault or a forced status decided on the answer.
+fn is_forced(imds: &Imds, request: &Request, effect: Option<Effect>, reply: &Reply) -> bool {
+    match effect {
+        None | Some(Effect::Slow { .. } | Effect::Truncate { .. }) => {
+            // With the life of a token in it, as most have, an answer is the service's own.
+            reply.first_field.is_none()
+                && faults::forced_status(&imds.instance().config, request).is_some()
+        }
+        Some(_) => true,
     }
 }
 

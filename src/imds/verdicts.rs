@@ -3,6 +3,8 @@
 //! [`client`].
 
 mod client;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -14,8 +16,8 @@ use client::{Client, Poll};
 
 pub use client::{Announcement, announcement};
 
-/// Clients that are judged at once. Beyond them goes who has been silent longest, of those without
-/// a verdict if there are any.
+/// Clients that are judged at once. Beyond them those go who have been silent longest, and of those
+/// without a verdict first.
 const MAX_CLIENTS: usize = 4096;
 /// Paths, of all clients together, whose reads are timed.
 const MAX_POLLS: usize = 16_384;
@@ -121,19 +123,19 @@ pub struct Verdicts {
 impl Verdicts {
     /// Takes one answered request into account.
     pub fn note(&mut self, seen: &Seen) {
-        let token = seen.token.map(|token| self.hashing.hash_one(token));
+        let hashing = self.hashing.clone();
         let is_fast = seen.asked == Asked::Read && self.poll(seen);
         let client = self.client(seen.client);
         client.last_seen = seen.at;
-        match (seen.protocol, token, seen.status) {
+        match (seen.protocol, seen.token, seen.status) {
             (Protocol::V1, _, _) if seen.is_forced => {}
             (Protocol::V1, _, 401) => client.count(Verdict::NoToken),
             // The endpoint is disabled, or the host is not one of ours.
             (Protocol::V1, _, 403) => {}
             (Protocol::V1, _, _) => client.count(Verdict::V1),
-            (Protocol::V2, Some(token), 401) => client.used(token, true),
+            (Protocol::V2, Some(token), 401) => client.was_refused(hashing.hash_one(token)),
             (Protocol::V2, Some(token), status) if !seen.is_forced && status != 403 => {
-                client.used(token, false);
+                client.was_answered(|| hashing.hash_one(token));
             }
             (Protocol::V2 | Protocol::Token, _, _) => {}
         }
@@ -164,16 +166,25 @@ impl Verdicts {
 
     fn client(&mut self, address: IpAddr) -> &mut Client {
         if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(&address) {
-            let least = self.clients.iter().min_by_key(|(_, client)| {
-                let is_judged = client.verdicts().next().is_some();
-                (is_judged, client.last_seen)
-            });
-            if let Some((&gone, _)) = least {
-                let dropped = self.clients.remove(&gone).unwrap_or_default();
-                self.remember(gone, &dropped);
-            }
+            self.drop_some();
         }
         self.clients.entry(address).or_default()
+    }
+
+    /// Makes room, for many newcomers at once.
+    fn drop_some(&mut self) {
+        let rank = |(&address, client): (&IpAddr, &Client)| {
+            let is_judged = client.verdicts().next().is_some();
+            (is_judged, client.last_seen, address)
+        };
+        let mut ranked: Vec<_> = self.clients.iter().map(rank).collect();
+        ranked.sort_unstable();
+        ranked.truncate(MAX_CLIENTS / 4);
+        for (_, _, address) in ranked {
+            if let Some(client) = self.clients.remove(&address) {
+                self.remember(address, &client);
+            }
+        }
     }
 
     fn remember(&mut self, address: IpAddr, client: &Client) {

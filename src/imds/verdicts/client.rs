@@ -45,8 +45,9 @@ pub(super) struct Client {
     /// Tokens it got, but for those that replace a refused one.
     tokens: u64,
     reads: u64,
-    was_refused: bool,
-    /// The tokens that were refused, and how often.
+    /// The token it used last was refused.
+    is_refused: bool,
+    /// The tokens, as hashes, that were refused, and how often.
     dead: Vec<(u64, u32)>,
     /// What instance-action and termination-time said last.
     interruptions: [Option<i64>; 2],
@@ -73,28 +74,34 @@ impl Client {
 
     /// It got a token. One that replaces a refused one is no waste.
     pub(super) fn got_token(&mut self) {
-        let replaces = std::mem::take(&mut self.was_refused);
+        let replaces = std::mem::take(&mut self.is_refused);
         self.tokens += u64::from(!replaces);
     }
 
-    /// It came with a token, which was refused or taken.
-    pub(super) fn used(&mut self, token: u64, is_refused: bool) {
-        self.was_refused = is_refused;
-        let known = self.dead.iter().position(|(dead, _)| *dead == token);
-        match (known, is_refused) {
-            (None, false) => {}
-            (Some(at), false) => drop(self.dead.remove(at)),
-            (None, true) => {
+    /// It came with a token that was taken.
+    pub(super) fn was_answered(&mut self, token: impl FnOnce() -> u64) {
+        self.is_refused = false;
+        if !self.dead.is_empty() {
+            let token = token();
+            self.dead.retain(|(dead, _)| *dead != token);
+        }
+    }
+
+    /// It came with a token that was refused.
+    pub(super) fn was_refused(&mut self, token: u64) {
+        self.is_refused = true;
+        match self.dead.iter_mut().find(|(dead, _)| *dead == token) {
+            Some((_, uses)) => {
+                *uses += 1;
+                if *uses >= DEAD_USES_TO_BLAME {
+                    self.count(Verdict::Ignored401);
+                }
+            }
+            None => {
                 if self.dead.len() == MAX_DEAD_TOKENS {
                     self.dead.remove(0);
                 }
                 self.dead.push((token, 1));
-            }
-            (Some(at), true) => {
-                self.dead[at].1 += 1;
-                if self.dead[at].1 >= DEAD_USES_TO_BLAME {
-                    self.count(Verdict::Ignored401);
-                }
             }
         }
     }
