@@ -82,9 +82,10 @@ impl Event {
 
     fn phase(&self, now: OffsetDateTime) -> Phase {
         match (self.closed, self.maintenance_times()) {
-            _ if now < self.notice => Phase::Pending,
+            // Whoever was told of it may be told of its end before its notice.
             (Some(phase), _) => phase,
-            (None, Some((_, not_after))) if now > not_after => Phase::Completed,
+            (None, _) if now < self.notice => Phase::Pending,
+            (None, Some((_, not_after))) if now >= not_after => Phase::Completed,
             (None, _) => Phase::Active,
         }
     }
@@ -341,11 +342,14 @@ pub fn from_config(specs: &[EventSpec], now_ms: i64) -> Events {
     events
 }
 
-/// The keys that [`Events::close`] is told by.
-pub fn parse_closing(object: &Map<String, Value>) -> Option<Phase> {
+/// What [`Events::close`] is told by: one key, `state`. The error names the key that is wrong.
+pub fn parse_closing(object: &Map<String, Value>) -> Result<Phase, String> {
+    if let Some(key) = object.keys().find(|key| *key != "state") {
+        return Err(format!("{key}: unknown here"));
+    }
     match object.get("state").and_then(Value::as_str) {
-        Some("completed") => Some(Phase::Completed),
-        Some("canceled") => Some(Phase::Canceled),
-        _ => None,
+        Some("completed") => Ok(Phase::Completed),
+        Some("canceled") => Ok(Phase::Canceled),
+        _ => Err("state: expected \"completed\" or \"canceled\"".to_owned()),
     }
 }
