@@ -241,7 +241,8 @@ impl Events {
         list.events.len() < before
     }
 
-    /// What shows to `client`, who asks for `path`; without a client, what shows to everyone.
+    /// What shows to `client`, who asks for `path`, in the order of the notices: where two events
+    /// have the same document, the later one is in it. Without a client, what shows to everyone.
     pub fn showing(&self, clock: &Clock, client: Option<IpAddr>, path: &str) -> Showing {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Showing::new();
@@ -251,9 +252,13 @@ impl Events {
         let visible = list.events.iter_mut().filter_map(|event| {
             let phase = event.phase(now);
             let shows = phase != Phase::Pending && event.shows_to(client, path);
-            shows.then(|| (event.id.clone(), phase))
+            shows.then(|| (event.notice, event.id.clone(), phase))
         });
-        visible.collect()
+        let mut visible: Vec<_> = visible.collect();
+        visible.sort_by_key(|(notice, ..)| *notice);
+        (visible.into_iter())
+            .map(|(_, id, phase)| (id, phase))
+            .collect()
     }
 
     /// Adds the documents of what shows.
