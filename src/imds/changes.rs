@@ -48,7 +48,7 @@ impl Imds {
         }
         let instance = self.instance();
         let showing = self.events.showing(&self.clock, None, path);
-        let tree = instance.view(&self.events, showing);
+        let tree = instance.view(&self.events, showing, &self.clock);
         tree.get(path).ok_or(Refused::NotThere)
     }
 
@@ -86,5 +86,16 @@ impl Imds {
         let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;
         self.set(changed);
         Ok(())
+    }
+
+    /// Dates the tree by the clock, which was moved: no document is from the future.
+    pub fn redate(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = self.instance();
+        let (config, leaves) = (instance.config.clone(), instance.leaves.clone());
+        // What was built once has no conflict.
+        if let Ok(redated) = Instance::build(config, leaves, &self.clock) {
+            self.set(redated);
+        }
     }
 }
