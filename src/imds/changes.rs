@@ -52,7 +52,16 @@ impl Imds {
         tree.get(path).ok_or(Refused::NotThere)
     }
 
-    /// Applies all changes at once, or none.
+    /// Removes a value, or a directory with all that is below it, which has to be there.
+    pub fn remove(&self, path: &str) -> Result<(), Refused> {
+        if self.instance().tree.get(path).is_none() {
+            return Err(Refused::NotThere);
+        }
+        self.change(&[(path.to_owned(), None)])
+    }
+
+    /// Applies all changes at once, or none. As in the configuration, what is to be removed need
+    /// not be there.
     pub fn change(&self, changes: &[Change]) -> Result<(), Refused> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let instance = self.instance();
@@ -70,9 +79,6 @@ impl Imds {
         }
         // Removals first, as in the configuration: a directory can make way for a leaf.
         for (path, _) in changes.iter().filter(|(_, value)| value.is_none()) {
-            if instance.tree.get(path).is_none() {
-                return Err(Refused::NotThere);
-            }
             leaves.remove(path);
         }
         for (path, value) in changes {
