@@ -184,7 +184,7 @@ impl Reader {
 
 #[test]
 fn ten_renewals_never_show_an_expired_empty_or_mixed_credential() {
-    let sts = FakeSts::start(SECOND);
+    let sts = FakeSts::start(SECOND * 2);
     let key = sts.user_key("BOOT");
     let started = start_with(&sts, &key);
     started.lines.wait_for("assumed: ");
@@ -204,7 +204,7 @@ fn ten_renewals_never_show_an_expired_empty_or_mixed_credential() {
     let calls = sts.calls();
     for pair in calls.windows(2) {
         let between = pair[1].at - pair[0].at;
-        assert!(between >= SECOND * 4 / 10, "{between:?}");
+        assert!(between >= SECOND * 9 / 10, "{between:?}");
     }
 }
 
@@ -319,7 +319,12 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     assert!(message.contains("NoAnswer"), "{message}");
     wait_until(|| reader.failures.load(Ordering::SeqCst) > 0);
     sts.always(Fault::None);
+    let mended = Instant::now();
     started.lines.wait_for("recovered: ");
+    assert!(
+        mended.elapsed() < SECOND * 8,
+        "as slow as before the expiry"
+    );
     assert_eq!(sts.calls().last().unwrap().key_id, key.id);
     let (failures, readings) = reader.finish();
     assert!(failures < readings);
@@ -385,7 +390,7 @@ fn a_call_ends_within_its_limit_however_slow_the_answer() {
 fn a_session_that_is_refused_falls_back_to_the_bootstrap_credentials() {
     let codes = ["AccessDenied", "ExpiredToken", "InvalidClientTokenId"];
     side_by_side(codes, |code| {
-        let sts = FakeSts::start(SECOND);
+        let sts = FakeSts::start(SECOND * 2);
         sts.refuse_sessions(Some(code));
         let started = start_with(&sts, &sts.user_key("BOOT"));
         started.lines.wait_for("assumed: ");
@@ -721,6 +726,46 @@ fn a_restart_needs_nobody_even_when_the_bootstrap_credentials_have_died() {
     sts.expire(&session);
     let started = start_with_file(&sts, &directory, Some(&sts.user_key("NEW")));
     started.lines.wait_for("signed by AKIANEW");
+}
+
+#[test]
+fn a_clock_set_ahead_during_a_restart_does_not_cost_the_stored_session() {
+    let directory = Directory::new("ahead");
+    let sts = FakeSts::start(SECOND * 60);
+    let key = sts.temporary_key("TEMP");
+    sts.set_clock_offset(-time::Duration::hours(2));
+    let started = start_with_file(&sts, &directory, Some(&key));
+    started.lines.wait_for("assumed: ");
+    wait_until(|| directory.file().exists());
+    drop(started);
+
+    // By our own clock the session is over, and the bootstrap credentials are too.
+    sts.expire(&key);
+    let started = start_with_file(&sts, &directory, None);
+    assert!(!started.role.status());
+    let line = started.lines.wait_for("recovered: ");
+    assert!(line.contains("signed by ASIASESSION0"), "{line}");
+}
+
+#[test]
+fn an_offer_that_may_work_later_makes_a_dead_one_go() {
+    let sts = FakeSts::start(SECOND);
+    let (first, second) = (sts.temporary_key("FIRST"), sts.user_key("SECOND"));
+    let started = start_with(&sts, &first);
+    started.lines.wait_for("assumed: ");
+    sts.refuse_sessions(Some("AccessDenied"));
+    sts.expire(&first);
+    started.lines.wait_for("expired: ");
+    started.lines.wait_for("failing: ExpiredToken");
+    sts.always(Fault::error(503, "ServiceUnavailable"));
+    started.offer(&second);
+    started.lines.wait_for("failing: ServiceUnavailable");
+    let calls = sts.calls().len();
+    sts.always(Fault::None);
+    started.lines.wait_for("recovered: ");
+    for call in &sts.calls()[calls..] {
+        assert_eq!(call.key_id, second.id);
+    }
 }
 
 #[test]

@@ -123,6 +123,8 @@ impl Refresher {
             });
         }
         if !has_better {
+            // What is dead makes room.
+            self.bootstrap = None;
             self.failed(error.kind, shown);
         } else if failures == 1 {
             (self.log)(&format!(
