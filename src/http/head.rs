@@ -153,7 +153,7 @@ impl<'a> Head<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (without_fragment, None),
         };
-        let raw_path = one_leading_slash(raw_path);
+        let raw_path = one_leading_slash(without_parameters(raw_path));
         Ok(Head {
             method,
             target,
@@ -208,6 +208,15 @@ fn split_target(method: Method, target: &str) -> Result<(Option<&str>, &str), Re
     }
     let path = &rest[path_start..];
     Ok((Some(authority), if path.is_empty() { "/" } else { path }))
+}
+
+/// Cuts the parameters of the last segment, as imds_mock.py does (reference/imds_mock_py.md, "HTTP").
+fn without_parameters(path: &str) -> &str {
+    let segment = path.rfind('/').map_or(0, |slash| slash + 1);
+    match path[segment..].find(';') {
+        Some(at) => &path[..segment + at],
+        None => path,
+    }
 }
 
 /// `//x` is asked by real clients and means `/x` (reference/imds.md, section 1).
