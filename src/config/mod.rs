@@ -6,13 +6,15 @@ pub mod duration;
 mod event;
 mod facts;
 mod fault;
+mod given;
+mod paths;
 pub mod region;
 mod report;
 mod role;
+mod source;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -25,17 +27,18 @@ use event::parse_object;
 pub use event::{EventKind, EventSpec, Notice, parse_date};
 pub use facts::{Facts, Interface, stable_id};
 pub use fault::{Effect, FaultSpec, PathPattern, Sequence};
+pub use given::{MAX_USER_DATA, SshKey};
+use given::{ssh_public_keys, tags, user_data};
+pub use paths::{Changes, is_credential_path, is_segment};
+use paths::{by_path, changes, check_name};
 pub use report::Problem;
 use report::{Report, Section};
 pub use role::{FailureCode, RoleSource, StaticRole, StaticState};
+pub use source::{Flag, Source};
 
 use crate::access::Rules;
 use crate::role::RoleArn;
 
-/// The configuration served without `--config`.
-const EXAMPLE: &str = include_str!("../../config.json");
-/// EC2's limit on user data, raw (reference/imds.md, section 9).
-pub const MAX_USER_DATA: usize = 16384;
 /// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -99,66 +102,6 @@ pub struct Config {
     pub rules: Rules,
     /// As configured, to print; secrets are null.
     raw: Map<String, Value>,
-}
-
-/// Path to text; `None` removes the leaf or the directory.
-pub type Changes = BTreeMap<String, Option<String>>;
-
-/// One entry of `ssh_public_keys`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SshKey {
-    pub name: String,
-    pub openssh_key: String,
-}
-
-/// Where a configuration comes from: a file, or the example compiled in, and the flags that
-/// override it.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    pub file: Option<PathBuf>,
-    pub flags: Vec<Flag>,
-}
-
-/// A flag that stands for a key of the object `role`.
-#[derive(Clone, Debug)]
-pub struct Flag {
-    /// As on the command line: `--role-arn`.
-    pub name: &'static str,
-    pub role_key: &'static str,
-    pub value: Value,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match &self.file {
-            None => write!(f, "the built-in example configuration"),
-            Some(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl Source {
-    /// Reads and checks the configuration. Returns it with what deserves a warning, or everything
-    /// that is wrong with it; the place of a problem with a flag is the flag.
-    pub fn load(&self) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
-        let problem = |what: String| {
-            let place = String::new();
-            vec![Problem { place, what }]
-        };
-        let text = match &self.file {
-            None => EXAMPLE.to_owned(),
-            Some(path) => {
-                let bytes = std::fs::read(path);
-                let bytes = bytes.map_err(|e| problem(format!("cannot read it: {e}")))?;
-                String::from_utf8(bytes).map_err(|e| {
-                    let place = e.utf8_error().valid_up_to() + 1;
-                    problem(format!("not UTF-8 (byte {place})"))
-                })?
-            }
-        };
-        let directory = self.file.as_ref().and_then(|path| path.parent());
-        Config::parse(&text, directory.unwrap_or(Path::new("")), &self.flags)
-    }
 }
 
 impl Config {
@@ -356,45 +299,10 @@ pub fn keys() -> Vec<&'static str> {
     keys
 }
 
-/// Whether `name` can be one segment of a path that clients ask for as it stands: the characters
-/// of RFC 3986 that need no escape, without `;`, behind which the path is cut.
-pub fn is_segment(name: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&b);
-    !matches!(name, "" | "." | "..") && name.bytes().all(legal)
-}
-
-/// Notes a problem with an entry's name that could not be asked for.
-fn check_name(section: &Section, key: &str, name: &str) -> bool {
-    let legal = is_segment(name);
-    if !legal {
-        let what =
-            format!("{name:?} cannot be part of a path: letters, digits and -._~!$&'()*+,=:@ can");
-        section.problem(key, what);
-    }
-    legal
-}
-
 fn milliseconds(value: &Value) -> Option<Duration> {
     let ms = value.as_f64()?;
     let delay = Duration::try_from_secs_f64(ms.max(0.0) / 1000.0);
     Some(delay.unwrap_or(MAX_DELAY).min(MAX_DELAY))
-}
-
-/// An object from path to something; `null` entries are not configured.
-fn by_path<T>(
-    top: &Section,
-    key: &str,
-    expected: &str,
-    parse: impl Fn(&Value) -> Option<T>,
-) -> HashMap<String, T> {
-    let mut found = HashMap::new();
-    for (path, value) in top.entries(key).filter(|(_, value)| !value.is_null()) {
-        match parse(value) {
-            Some(value) => drop(found.insert(path.to_owned(), value)),
-            None => top.expected_entry(key, path, expected, value),
-        }
-    }
-    found
 }
 
 /// The object with its secrets made null.
@@ -435,145 +343,4 @@ fn hop_limit(top: &Section) -> Option<u8> {
         top.problem(key, format!("expected 1..64, found {limit}"));
     }
     Some(limit as u8)
-}
-
-/// The keys of EC2: a plain text has its comment for a name, else `key-N` (design, D5). Clients
-/// split `N=NAME` at the `=`.
-fn ssh_public_keys(top: &Section) -> Vec<SshKey> {
-    let mut keys: Vec<SshKey> = Vec::new();
-    for (place, item) in top.items("ssh_public_keys") {
-        let legal = |name: &&str| !name.is_empty() && !name.contains(['=', '\n', '\r']);
-        let index = keys.len();
-        match item {
-            Value::Null => {}
-            Value::String(key) if key.is_empty() => {}
-            Value::String(key) => {
-                let comment = key.trim_end().splitn(3, ' ').nth(2);
-                let name = comment.map(str::trim).filter(legal);
-                keys.push(SshKey {
-                    name: name.map_or(format!("key-{index}"), str::to_owned),
-                    openssh_key: key.clone(),
-                });
-            }
-            _ => {
-                let Some(section) = Section::of(place, item, top.report) else {
-                    continue;
-                };
-                section.warn_unknown(&["name", "openssh_key"]);
-                let name =
-                    section.parsed("name", "a name without =", |name| Some(name).filter(legal));
-                match section.any_text("openssh_key") {
-                    Some(key) => keys.push(SshKey {
-                        name: name.map_or(format!("key-{index}"), str::to_owned),
-                        openssh_key: key.to_owned(),
-                    }),
-                    None => section.problem("openssh_key", "missing: the public key's text"),
-                }
-            }
-        }
-    }
-    keys
-}
-
-fn user_data(top: &Section, directory: &Path) -> Option<Vec<u8>> {
-    let given: Vec<&str> = ["user_data", "user_data_base64", "user_data_file"]
-        .into_iter()
-        .filter(|key| top.get(key).is_some())
-        .collect();
-    if given.len() > 1 {
-        top.problem(
-            given[1],
-            format!("{} is set too: at most one of them", given[0]),
-        );
-    }
-    let key = *given.first()?;
-    let bytes = match key {
-        "user_data" => top.any_text(key)?.as_bytes().to_vec(),
-        "user_data_base64" => top.parsed(key, "base64", |text| {
-            let text: String = text.split_ascii_whitespace().collect();
-            STANDARD.decode(text).ok()
-        })?,
-        _ => {
-            let path = directory.join(top.text(key)?);
-            match std::fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(e) => {
-                    top.problem(key, format!("cannot read {}: {e}", path.display()));
-                    return None;
-                }
-            }
-        }
-    };
-    if bytes.len() > MAX_USER_DATA {
-        let what = format!(
-            "expected at most {MAX_USER_DATA} bytes, found {}",
-            bytes.len()
-        );
-        top.problem(key, what);
-    }
-    Some(bytes).filter(|bytes| !bytes.is_empty())
-}
-
-/// Tags as metadata can show them (reference/imds.md, section 11). A tag's value may be empty.
-fn tags(top: &Section) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::new();
-    for (name, value) in top.entries("tags") {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b"+-=.,_:@".contains(&b);
-        match value.as_str() {
-            _ if matches!(name, "" | "." | ".." | "_index") || !name.bytes().all(legal) => {
-                let what = format!(
-                    "{name:?}: a tag shown in metadata has letters, digits and +-=.,_:@ only, and is not . or .. or _index"
-                );
-                top.problem("tags", what);
-            }
-            Some(text) => drop(tags.insert(name.to_owned(), text.to_owned())),
-            None if value.is_null() => {}
-            None => top.expected_entry("tags", name, "a text", value),
-        }
-    }
-    tags
-}
-
-/// Paths whose values are credentials: no change may set them.
-const CREDENTIAL_PATHS: [&str; 3] = [
-    "iam/security-credentials",
-    "iam/security-credentials-extended",
-    "identity-credentials",
-];
-
-/// Whether `path` (below `meta-data/`) is where credentials stand, or below it.
-pub fn is_credential_path(path: &str) -> bool {
-    CREDENTIAL_PATHS.iter().any(|directory| {
-        path.strip_prefix(directory)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
-}
-
-fn changes(top: &Section, key: &str) -> Changes {
-    let mut changes = Changes::new();
-    for (path, value) in top.entries(key) {
-        // A directory may be written with its slash.
-        let bare = path.strip_suffix('/').unwrap_or(path);
-        if !bare.split('/').all(is_segment) {
-            let what = format!(
-                "{path:?}: expected a path such as placement/region, its segments of letters, digits and -._~!$&'()*+,=:@"
-            );
-            top.problem(key, what);
-        } else if key == "metadata" && is_credential_path(bare) {
-            top.problem(
-                key,
-                format!("{path:?}: credentials are configured by \"role\""),
-            );
-        } else {
-            match value {
-                Value::Null => drop(changes.insert(bare.to_owned(), None)),
-                Value::String(text) => {
-                    let text = Some(text.clone()).filter(|text| !text.is_empty());
-                    changes.insert(bare.to_owned(), text);
-                }
-                other => top.expected_entry(key, path, "a text, or null to remove it", other),
-            }
-        }
-    }
-    changes
 }

@@ -13,8 +13,8 @@ use super::{Delivery, Reply};
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
-/// The pause between two pieces of a slow answer.
-const SLOW_STEP: Duration = Duration::from_millis(100);
+/// Pieces a second of a slow answer, where the rate has a byte for each.
+const SLOW_PIECES: u32 = 10;
 /// How long a request without an answer keeps its connection, unless that has to give way.
 const NO_ANSWER: Duration = Duration::from_secs(3600);
 
@@ -33,11 +33,10 @@ pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body
         }
         Delivery::Slow { bytes_per_second } => {
             let whole = [head, body].concat();
-            let piece = (bytes_per_second as usize / 10).max(1);
-            let step = SLOW_STEP.max(Duration::from_secs_f64(
-                1.0 / f64::from(bytes_per_second.max(1)),
-            ));
-            let mut pieces = whole.chunks(piece);
+            let piece = (bytes_per_second / SLOW_PIECES).max(1);
+            let step = f64::from(piece) / f64::from(bytes_per_second.max(1));
+            let step = Duration::from_secs_f64(step);
+            let mut pieces = whole.chunks(piece as usize);
             pieces.all(|piece| {
                 let sent = write_within(stream, piece, b"", pool.limits.write).is_ok();
                 pool.pause(step);

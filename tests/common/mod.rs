@@ -1,0 +1,272 @@
+//! What every test of the real binary needs: start it over a configuration, speak raw HTTP to it,
+//! stop it. A dropped [`Mock`] is told to stop and has to end with status 0 and without a panic.
+
+// Every test program compiles this room for itself and uses its own part of it.
+#![allow(dead_code)]
+
+pub mod catalogue;
+pub mod crawler;
+pub mod http;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use http::{Answer, Connection};
+
+/// Nothing a test waits for takes longer; past it the test fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The field that carries a token, and the one that asks for it.
+pub const TOKEN: &str = "X-aws-ec2-metadata-token";
+pub const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+
+/// The program under test with no arguments yet.
+pub fn imds_mock() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imds_mock"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A file of the test's own, removed when dropped.
+pub struct TempFile(PathBuf);
+
+impl TempFile {
+    pub fn new(content: impl AsRef<[u8]>) -> TempFile {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{count}.json", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, content).expect("cargo made the directory");
+        TempFile(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A running daemon.
+pub struct Mock {
+    child: Child,
+    /// Where it listens, in the order of its start lines.
+    pub addresses: Vec<SocketAddr>,
+    /// Its lines on stdout, behind the start lines.
+    pub stdout: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    token: OnceLock<String>,
+    _config: Option<TempFile>,
+}
+
+impl Mock {
+    /// Serves `config` on a free port of 127.0.0.1.
+    pub fn start(config: &Value) -> Mock {
+        Mock::with(config, &[])
+    }
+
+    /// Serves `config` with more arguments. There is a start line for each `--host`.
+    pub fn with(config: &Value, arguments: &[&str]) -> Mock {
+        let file = TempFile::new(config.to_string());
+        let mut command = imds_mock();
+        command.arg("--config").arg(file.path()).args(arguments);
+        if !arguments.contains(&"--port") {
+            command.args(["--port", "0"]);
+        }
+        let hosts = arguments.iter().filter(|a| **a == "--host").count();
+        Mock::spawn(command, hosts.max(1), Some(file))
+    }
+
+    /// Starts `command`, which prints that many start lines.
+    pub fn spawn(mut command: Command, listeners: usize, config: Option<TempFile>) -> Mock {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built for this test");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut stderr = child.stderr.take().expect("piped");
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let (lines, received) = mpsc::channel();
+        // Ends with the daemon, whose end of the pipe it reads.
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let mut mock = Mock {
+            child,
+            addresses: Vec::new(),
+            stdout: received,
+            stderr: Some(stderr),
+            token: OnceLock::new(),
+            _config: config,
+        };
+        for _ in 0..listeners {
+            let Ok(line) = mock.stdout.recv_timeout(PATIENCE) else {
+                let stderr = mock.kill();
+                panic!("no start line; stderr: {stderr}");
+            };
+            let (_, url) = line.split_once("running on http://").expect("a start line");
+            mock.addresses.push(url.parse().expect("an address"));
+        }
+        mock
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    /// Asks on a connection of its own, which the server has to close behind the answer.
+    pub fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
+        http::ask(self.address(), method, target, fields)
+    }
+
+    /// A token for the whole test.
+    pub fn token(&self) -> &str {
+        self.token.get_or_init(|| self.new_token(21600))
+    }
+
+    pub fn new_token(&self, ttl_seconds: u32) -> String {
+        let ttl = ttl_seconds.to_string();
+        let answer = self.ask("PUT", "/latest/api/token", &[(TOKEN_TTL, &ttl)]);
+        assert_eq!(answer.status, 200, "no token");
+        answer.text().to_owned()
+    }
+
+    /// GET with a token.
+    pub fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target, &[(TOKEN, self.token())])
+    }
+
+    /// The text at `target`, which has to exist.
+    pub fn text(&self, target: &str) -> String {
+        let answer = self.get(target);
+        assert_eq!(answer.status, 200, "{target}");
+        answer.text().to_owned()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("every system has kill").success());
+    }
+
+    /// Tells it to stop and waits for its end: the status, how long it took, its stderr.
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Duration, String) {
+        let since = Instant::now();
+        self.signal(signal);
+        let status = self.wait(PATIENCE).expect("it ends when it is told to");
+        let took = since.elapsed();
+        (status, took, self.collect_stderr())
+    }
+
+    /// Its status once it has ended; `None` if it runs on for `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        wait(&mut self.child, limit)
+    }
+
+    fn collect_stderr(&mut self) -> String {
+        let reader = self.stderr.take();
+        reader.map_or(String::new(), |reader| {
+            reader.join().expect("it only reads")
+        })
+    }
+
+    fn kill(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.collect_stderr()
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        if self.stderr.is_none() {
+            return;
+        }
+        if std::thread::panicking() {
+            let stderr = self.kill();
+            eprintln!("stderr of imds_mock: {stderr}");
+            return;
+        }
+        if let Ok(None) = self.child.try_wait() {
+            self.signal("TERM");
+        }
+        let status = self.wait(PATIENCE);
+        let stderr = self.kill();
+        assert_eq!(status.and_then(|s| s.code()), Some(0), "stderr: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// The status of a child that has ended; `None` if it runs on for `limit`.
+pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait().expect("it is our child") {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            ended => return ended,
+        }
+    }
+}
+
+/// Runs the program to its end: status, stdout, stderr.
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
+    let (status, stdout, stderr) = run_any(imds_mock().args(arguments));
+    (
+        status,
+        String::from_utf8(stdout).expect("it prints UTF-8"),
+        stderr,
+    )
+}
+
+/// Runs any program to its end: status, stdout, stderr.
+pub fn run_any(command: &mut Command) -> (i32, Vec<u8>, String) {
+    let output = command.output().expect("it was built");
+    let stderr = String::from_utf8(output.stderr).expect("it prints UTF-8");
+    let status = output.status.code().expect("no signal ends it");
+    (status, output.stdout, stderr)
+}
+
+/// The text of a file of the reference folder beside the repository; `None`, said on stderr, where
+/// that is absent.
+pub fn reference(name: &str) -> Option<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference");
+    let text = std::fs::read_to_string(folder.join(name)).ok();
+    if text.is_none() {
+        skipped(&format!("../shared/reference/{name} is not here"));
+    }
+    text
+}
+
+/// Says that a test could not run here.
+pub fn skipped(why: &str) {
+    let test = std::thread::current();
+    eprintln!("skipped: {}: {why}", test.name().unwrap_or("a test"));
+}

@@ -1,0 +1,373 @@
+//! config.json: what is wrong is said with place, expectation and finding; what contradicts itself
+//! with both places; and `--print-config` prints a configuration that means the same (design, D5).
+
+mod common;
+
+use std::path::Path;
+
+use common::crawler::crawl;
+use common::{Mock, TempFile, run};
+use imds_mock::config::Config;
+use imds_mock::service::Parts;
+use serde_json::{Value, json};
+
+/// What is wrong with a configuration, a line each.
+fn problems(config: &Value) -> Vec<String> {
+    let found = match Config::parse(&config.to_string(), Path::new(""), &[]) {
+        Err(found) => found,
+        Ok((config, _)) => Parts::new(config).err().unwrap_or_default(),
+    };
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn warnings(config: &Value) -> Vec<String> {
+    let parsed = Config::parse(&config.to_string(), Path::new(""), &[]);
+    let (_, warnings) = parsed
+        .map_err(|found| found[0].to_string())
+        .expect("correct");
+    warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+#[rustfmt::skip]
+fn a_wrong_type_or_an_impossible_value_is_named_with_its_place() {
+    let long = "x".repeat(16385);
+    for (config, place, said) in [
+        (json!({"instance_id": 7}), "instance_id", "found 7"),
+        (json!({"instance_id": "i/1"}), "instance_id", "found \"i/1\""),
+        (json!({"instance_id": "i\n1"}), "instance_id", "found \"i\\n1\""),
+        (json!({"hostname": ["a"]}), "hostname", "found an array"),
+        (json!({"hostname": "a\nb"}), "hostname", "found"),
+        (json!({"region": "us/east"}), "region", "found"),
+        (json!({"instance_type": true}), "instance_type", "found true"),
+        (json!({"mac": "02:00:00:00:00"}), "mac", "02:00:00:00:00:01"),
+        (json!({"mac": "02-00-00-00-00-01"}), "mac", "found"),
+        (json!({"local_ipv4": "10.0.0.256"}), "local_ipv4", "expected an IPv4 address, found \"10.0.0.256\""),
+        (json!({"local_ipv4": "::1"}), "local_ipv4", "expected an IPv4 address"),
+        (json!({"public_ipv4": 1}), "public_ipv4", "expected an IPv4 address, found 1"),
+        (json!({"ipv6": "10.0.0.1"}), "ipv6", "expected an IPv6 address"),
+        (json!({"ssh_public_keys": "ssh-rsa A"}), "ssh_public_keys", "expected an array"),
+        (json!({"ssh_public_keys": [7]}), "ssh_public_keys[0]", "expected an object"),
+        (json!({"ssh_public_keys": ["ssh-rsa A", {"name": "a=b", "openssh_key": "k"}]}), "ssh_public_keys[1].name", "without ="),
+        (json!({"ssh_public_keys": [{"name": "a"}]}), "ssh_public_keys[0].openssh_key", "missing"),
+        (json!({"user_data": {"a": 1}}), "user_data", "expected a text, found an object"),
+        (json!({"user_data": long}), "user_data", "expected at most 16384 bytes, found 16385"),
+        (json!({"user_data_base64": "?"}), "user_data_base64", "expected base64"),
+        (json!({"user_data_file": "/no/such/file"}), "user_data_file", "/no/such/file"),
+        (json!({"default_delay_ms": "5s"}), "default_delay_ms", "expected milliseconds (a number), found \"5s\""),
+        (json!({"default_delay_ms": true}), "default_delay_ms", "found true"),
+        (json!({"endpoint_delay_ms": []}), "endpoint_delay_ms", "expected an object, found an array"),
+        (json!({"endpoint_delay_ms": {"/latest/user-data": "5s"}}), "endpoint_delay_ms: \"/latest/user-data\"", "expected milliseconds (a number), found \"5s\""),
+        (json!({"force_status": {"/a": 99}}), "force_status: \"/a\"", "100..999"),
+        (json!({"force_status": {"/a": 1000}}), "force_status: \"/a\"", "found 1000"),
+        (json!({"force_status": {"/a": 200.5}}), "force_status: \"/a\"", "found 200.5"),
+        (json!({"force_status": {"/a": "503"}}), "force_status: \"/a\"", "found \"503\""),
+        (json!({"force_status": {"/a": -1}}), "force_status: \"/a\"", "found -1"),
+        (json!({"http_tokens": "maybe"}), "http_tokens", "expected \"required\" or \"optional\", found \"maybe\""),
+        (json!({"http_tokens": true}), "http_tokens", "found true"),
+        (json!({"http_endpoint": "off"}), "http_endpoint", "expected \"enabled\" or \"disabled\""),
+        (json!({"instance_metadata_tags": 1}), "instance_metadata_tags", "found 1"),
+        (json!({"http_put_response_hop_limit": 0}), "http_put_response_hop_limit", "expected 1..64, found 0"),
+        (json!({"http_put_response_hop_limit": 65}), "http_put_response_hop_limit", "expected 1..64, found 65"),
+        (json!({"http_put_response_hop_limit": 300}), "http_put_response_hop_limit", "found 300"),
+        (json!({"http_put_response_hop_limit": 1.5}), "http_put_response_hop_limit", "found 1.5"),
+        (json!({"ami_launch_index": -1}), "ami_launch_index", "expected a whole number >= 0, found -1"),
+        (json!({"placement_partition_number": "x"}), "placement_partition_number", "whole number"),
+        (json!({"product_codes": 7}), "product_codes", "found 7"),
+        (json!({"product_codes": [7]}), "product_codes", "array of texts"),
+        (json!({"block_device_mapping": []}), "block_device_mapping", "expected an object, found an array"),
+        (json!({"block_device_mapping": {"a/b": "sda"}}), "block_device_mapping", "cannot be part of a path"),
+        (json!({"tags": []}), "tags", "expected an object"),
+        (json!({"tags": {"a b": "x"}}), "tags", "letters, digits"),
+        (json!({"tags": {"a/b": "x"}}), "tags", "letters, digits"),
+        (json!({"tags": {"_index": "x"}}), "tags", "_index"),
+        (json!({"tags": {"..": "x"}}), "tags", "letters, digits"),
+        (json!({"tags": {"Name": 7}}), "tags: \"Name\"", "expected a text, found 7"),
+        (json!({"network_interfaces": {}}), "network_interfaces", "expected an array"),
+        (json!({"network_interfaces": [7]}), "network_interfaces[0]", "expected an object"),
+        (json!({"network_interfaces": [{}, {"mac": "x"}]}), "network_interfaces[1].mac", "found \"x\""),
+        (json!({"network_interfaces": [{"local_ipv4s": ["x"]}]}), "network_interfaces[0].local_ipv4s", "found \"x\""),
+        (json!({"network_interfaces": [{"subnet_ipv4_cidr_block": "10.0.0.0/33"}]}), "network_interfaces[0].subnet_ipv4_cidr_block", "found \"10.0.0.0/33\""),
+        (json!({"metadata": {"": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"a//b": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"/a": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"a/../b": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"a/./b": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"a\u{1}": "x"}}), "metadata", "expected a path"),
+        (json!({"metadata": {"a": 7}}), "metadata: \"a\"", "found 7"),
+        (json!({"metadata": {"iam/security-credentials/x": "x"}}), "metadata", "role"),
+        (json!({"metadata": {"iam/security-credentials": null}}), "metadata", "role"),
+        (json!({"metadata": {"identity-credentials/ec2/security-credentials/ec2-instance": "x"}}), "metadata", "role"),
+        (json!({"dynamic": {"a/..": "x"}}), "dynamic", "expected a path"),
+        (json!({"identity_document": 7}), "identity_document", "expected an object"),
+    ] {
+        let found = problems(&config);
+        assert_eq!(found.len(), 1, "{config}: {found:?}");
+        assert!(found[0].starts_with(&format!("{place}: ")), "{config}: {found:?}");
+        assert!(found[0].contains(said), "{config}: {found:?}");
+    }
+}
+
+#[test]
+fn a_contradiction_names_both_places() {
+    for (config, one, other) in [
+        (
+            json!({"mac": "02:00:00:00:00:01", "network_interfaces": [{"mac": "02:00:00:00:00:02"}]}),
+            "network_interfaces[0].mac",
+            "mac",
+        ),
+        (
+            json!({"local_ipv4": "10.0.0.1", "network_interfaces": [{"local_ipv4s": ["10.0.0.2"]}]}),
+            "network_interfaces[0].local_ipv4s",
+            "local_ipv4",
+        ),
+        (
+            json!({"public_ipv4": "192.0.2.1", "network_interfaces": [{"public_ipv4s": "192.0.2.2"}]}),
+            "network_interfaces[0].public_ipv4s",
+            "public_ipv4",
+        ),
+        (
+            json!({"local_hostname": "a", "network_interfaces": [{"local_hostname": "b"}]}),
+            "network_interfaces[0].local_hostname",
+            "local_hostname",
+        ),
+        (
+            json!({"public_hostname": "a", "network_interfaces": [{"public_hostname": "b"}]}),
+            "network_interfaces[0].public_hostname",
+            "public_hostname",
+        ),
+        (
+            json!({"security_groups": ["a"], "network_interfaces": [{"security_groups": ["b"]}]}),
+            "network_interfaces[0].security_groups",
+            "security_groups",
+        ),
+        (
+            json!({"network_interfaces": [
+                {"mac": "02:00:00:00:00:01"}, {}, {"mac": "02:00:00:00:00:01"},
+            ]}),
+            "network_interfaces[2].mac",
+            "network_interfaces[0].mac",
+        ),
+        (
+            json!({"user_data": "x", "user_data_base64": "eA=="}),
+            "user_data_base64",
+            "user_data ",
+        ),
+        (
+            json!({"user_data": "x", "user_data_file": "x"}),
+            "user_data_file",
+            "user_data ",
+        ),
+        (
+            json!({"metadata": {"a": "x", "a/b": "y"}}),
+            "\"meta-data/a\"",
+            "\"meta-data/a/b\"",
+        ),
+        (
+            json!({"metadata": {"instance-id/more": "y"}}),
+            "\"meta-data/instance-id\"",
+            "\"meta-data/instance-id/more\"",
+        ),
+        (
+            json!({"metadata": {"placement": "x"}}),
+            "\"meta-data/placement\"",
+            "\"meta-data/placement/",
+        ),
+        (
+            json!({"metadata": {"placement": "x", "placement/": null}}),
+            "\"placement/\"",
+            "\"placement\"",
+        ),
+        (
+            json!({"dynamic": {"instance-identity": "x"}}),
+            "\"dynamic/instance-identity\"",
+            "\"dynamic/instance-identity/",
+        ),
+    ] {
+        let found = problems(&config);
+        assert_eq!(found.len(), 1, "{config}: {found:?}");
+        let text = &found[0];
+        let rest = text.replacen(one, "", 1);
+        assert!(
+            text.contains(one) && rest.contains(other),
+            "{config}: {text}"
+        );
+    }
+}
+
+#[test]
+fn values_that_agree_in_two_places_are_fine() {
+    let config = json!({
+        "mac": "02:00:00:00:00:AB", "local_ipv4": "10.0.0.1", "public_ipv4": "192.0.2.1",
+        "hostname": "h", "local_hostname": "l", "public_hostname": "p", "security_groups": ["a"],
+        "region": "antarctica-1", "availability_zone": "antarc-north-1z",
+        "network_interfaces": [{
+            "mac": "02:00:00:00:00:ab", "local_ipv4s": ["10.0.0.1", "10.0.0.2"],
+            "public_ipv4s": ["192.0.2.1"], "local_hostname": "l", "public_hostname": "p",
+            "security_groups": ["a"],
+        }, {"local_ipv4s": ["10.9.0.1"]}],
+    });
+    assert_eq!(problems(&config), [""; 0]);
+    assert_eq!(warnings(&config), [""; 0]);
+}
+
+#[test]
+fn nothing_null_and_empty_mean_the_same() {
+    let known = imds_mock::config::keys();
+    assert!(known.len() > 60, "{}", known.len());
+    for key in known {
+        for nothing in [json!(null), json!("")] {
+            let config = json!({key: nothing});
+            assert_eq!(problems(&config), [""; 0], "{config}");
+            assert_eq!(warnings(&config), [""; 0], "{config}");
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_are_warned_of_with_the_nearest_known() {
+    for (config, place, hint) in [
+        (
+            json!({"instanceid": "x"}),
+            "instanceid",
+            Some("instance_id"),
+        ),
+        (
+            json!({"instance-id": "x"}),
+            "instance-id",
+            Some("instance_id"),
+        ),
+        (json!({"Region": "x"}), "Region", Some("region")),
+        (
+            json!({"http_token": "x"}),
+            "http_token",
+            Some("http_tokens"),
+        ),
+        (json!({"zzzzzzzzzzz": "x"}), "zzzzzzzzzzz", None),
+        (
+            json!({"network_interfaces": [{"devicenumber": 0}]}),
+            "network_interfaces[0].devicenumber",
+            Some("device_number"),
+        ),
+        (
+            json!({"ssh_public_keys": [{"name": "a", "key": "b", "openssh_key": "c"}]}),
+            "ssh_public_keys[0].key",
+            None,
+        ),
+    ] {
+        let found = warnings(&config);
+        assert_eq!(found.len(), 1, "{config}: {found:?}");
+        assert!(
+            found[0].starts_with(&format!("{place}: unknown key")),
+            "{found:?}"
+        );
+        match hint {
+            Some(key) => assert!(
+                found[0].ends_with(&format!("did you mean {key:?}?")),
+                "{found:?}"
+            ),
+            None => assert!(!found[0].contains("did you mean"), "{found:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_numbers_of_old_files_mean_what_they_meant() {
+    for config in [
+        json!({"default_delay_ms": 0.25}),
+        json!({"default_delay_ms": -1}),
+        json!({"default_delay_ms": 1e300}),
+        json!({"endpoint_delay_ms": {"anything at all": 0, "": null}}),
+        json!({"force_status": {"/a": 0, "/b": 100, "/c": 999, "/d": null, "no slash": 404}}),
+    ] {
+        assert_eq!(problems(&config), [""; 0], "{config}");
+    }
+}
+
+/// A configuration that uses every shape of value there is.
+fn rich() -> Value {
+    json!({
+        "instance_id": "i-0aaaaaaaaaaaaaaaa", "region": "eu-west-3", "account_id": "111122223333",
+        "hostname": "web", "ssh_public_keys": [
+            "ssh-ed25519 AAAA admin@example", {"name": "second", "openssh_key": "ssh-rsa BBBB"},
+            "ssh-rsa CCCC",
+        ],
+        "user_data_base64": "/wD+", "tags": {"Name": "x", "Empty": "", "a=b@c": "1 2\n3"},
+        "network_interfaces": [
+            {"mac": "02:00:00:00:00:01", "local_ipv4s": ["10.0.0.1", "10.0.0.2"],
+             "public_ipv4s": ["192.0.2.1", "192.0.2.2"], "ipv6s": ["2001:db8::1"],
+             "ipv4_prefix": ["10.0.1.0/28"], "network_card": 0, "security_groups": ["a", "b"]},
+            {"local_ipv4s": ["10.9.0.1"], "device_number": 5, "subnet_id": "subnet-1"},
+        ],
+        "block_device_mapping": {"ami": "sda1", "root": "/dev/sda1", "ebs1": "sdb"},
+        "product_codes": ["one", "two"], "placement_partition_number": 3,
+        "managed_ssh_keys_signer_cert": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+        "events_maintenance_scheduled": "[ \n  {}\n]", "http_put_response_hop_limit": 2,
+        "identity_document": {"billingProducts": ["bp-1"], "extra": null},
+        "metadata": {"custom/leaf": "x", "profile": null, "services": null},
+        "dynamic": {"instance-identity/pkcs7": "y", "fws": null},
+        "endpoint_delay_ms": {"/x": 0.5}, "force_status": {"/y": 418},
+    })
+}
+
+#[test]
+fn what_print_config_prints_means_the_same_and_prints_the_same() {
+    let sample = common::reference("imds_mock_py-config.json");
+    let sample = sample.map(|text| serde_json::from_str(&text).expect("JSON"));
+    let example = serde_json::from_str(include_str!("../config.json")).expect("JSON");
+    let configs = [json!({}), example, rich()].into_iter().chain(sample);
+    for config in configs {
+        let print = |config: &str| {
+            let file = TempFile::new(config);
+            let path = file.path().to_str().expect("UTF-8");
+            let (status, stdout, stderr) = run(&["--print-config", "--config", path]);
+            assert_eq!((status, stderr.as_str()), (0, ""), "{config}");
+            stdout
+        };
+        let printed = print(&config.to_string());
+        let effective: Value = serde_json::from_str(&printed).expect("JSON");
+        for key in ["region", "mac", "local_hostname", "ami_id", "http_tokens"] {
+            assert!(effective[key].is_string(), "{key} is missing: {printed}");
+        }
+        assert_eq!(print(&printed), printed, "fed back");
+        let (one, other) = (Mock::start(&config), Mock::start(&effective));
+        let (one, other) = (crawl(&one, "/latest/"), crawl(&other, "/latest/"));
+        for (path, body) in &one {
+            assert_eq!(other.get(path), Some(body), "{path} of {config}");
+        }
+        assert_eq!(one.len(), other.len());
+    }
+}
+
+#[test]
+fn print_config_keeps_what_no_path_shows() {
+    let file = TempFile::new(rich().to_string());
+    let path = file.path().to_str().expect("UTF-8");
+    let (_, printed, _) = run(&["--print-config", "--config", path]);
+    let printed: Value = serde_json::from_str(&printed).expect("JSON");
+    for key in [
+        "endpoint_delay_ms",
+        "force_status",
+        "http_put_response_hop_limit",
+    ] {
+        assert_eq!(printed[key], rich()[key], "{key}");
+    }
+    assert_eq!(printed["http_tokens"], "required");
+    assert_eq!(printed["http_endpoint"], "enabled");
+    assert_eq!(printed["instance_metadata_tags"], "enabled");
+    assert_eq!(printed["default_delay_ms"], 0);
+}
+
+#[test]
+fn every_default_is_the_same_after_a_restart() {
+    let config = json!({"instance_id": "i-0bbbbbbbbbbbbbbbb"});
+    let (one, other) = (Mock::start(&config), Mock::start(&config));
+    assert_eq!(crawl(&one, "/latest/"), crawl(&other, "/latest/"));
+    let another = Mock::start(&json!({"instance_id": "i-0cccccccccccccccc"}));
+    let ami = "/latest/meta-data/ami-id";
+    assert_ne!(
+        one.text(ami),
+        another.text(ami),
+        "ids follow from the instance id"
+    );
+}
