@@ -76,9 +76,11 @@ impl Clock {
     }
 }
 
-/// The date `ms` milliseconds after 1970, kept within the years that can be written (1..=9999).
+/// The date `ms` milliseconds after 1970, kept within the years that can be written (1..=9999). It
+/// is as exact as `ms`; what is shown of it are whole seconds, the rest cut.
 pub fn from_unix_ms(ms: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 const ISO: &[BorrowedFormatItem] =

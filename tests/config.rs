@@ -174,6 +174,11 @@ fn a_contradiction_names_both_places() {
             "\"meta-data/placement/",
         ),
         (
+            json!({"metadata": {"placement": "x", "placement/": null}}),
+            "\"placement/\"",
+            "\"placement\"",
+        ),
+        (
             json!({"dynamic": {"instance-identity": "x"}}),
             "\"dynamic/instance-identity\"",
             "\"dynamic/instance-identity/",

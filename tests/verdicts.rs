@@ -190,6 +190,27 @@ fn fail_on_ends_with_3_and_says_who_did_what() {
 }
 
 #[test]
+fn with_a_command_its_own_failure_wins() {
+    let getimds = env!("CARGO_BIN_EXE_getimds");
+    let one = "\"$0\" \"$AWS_EC2_METADATA_SERVICE_ENDPOINT\" latest/meta-data/mac";
+    for (own, flag, status) in [
+        (0, "token-per-request", 3),
+        (7, "token-per-request", 7),
+        (0, "v1", 0),
+    ] {
+        let script = format!("for n in 1 2 3 4 5; do {one} || exit 9; done; exit {own}");
+        let (found, _, stderr) = run(&["--fail-on", flag, "--", "sh", "-c", &script, getimds]);
+        assert_eq!(found, status, "{stderr}");
+        let said = "127.0.0.1 asked for a token for every read (5 times)\n";
+        assert_eq!(
+            stderr.contains(said),
+            flag == "token-per-request",
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn what_fail_on_does_not_name_is_no_failure() {
     let every = "no-token,token-per-request,ignored-401,ignored-spot,fast-poll";
     let mock = Mock::with(&json!({"http_tokens": "optional"}), &["--fail-on", every]);
