@@ -6,6 +6,7 @@
 
 pub mod crawler;
 pub mod http;
+pub mod live;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
