@@ -183,14 +183,7 @@ impl Live {
         path: &str,
         fields: &[(&str, &str)],
     ) -> Answer {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let bound = socket.bind(&SocketAddr::new(client, 0).into());
-        bound.expect("it was tried before");
-        let connected = socket.connect_timeout(&self.address().into(), PATIENCE);
-        connected.expect("somebody listens");
-        let mut connection = Connection::over(socket.into());
-        connection.send(request(method, path, fields));
-        connection.answer_to(method)
+        ask_as(self.address(), client, method, path, fields)
     }
 
     /// Every path below `/latest/` that a client finds, with its bytes; credentials, which are dated
@@ -223,6 +216,31 @@ pub fn call(
     let mut connection = Connection::open(address);
     let head = request(method, path, &fields);
     connection.send([head.as_bytes(), body].concat());
+    let answer = connection.answer_to(method);
+    assert_eq!(connection.end(), End::Closed);
+    answer
+}
+
+/// A connection to `address` from the address `client`.
+pub fn connect_as(address: SocketAddr, client: IpAddr) -> Connection {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let bound = socket.bind(&SocketAddr::new(client, 0).into());
+    bound.expect("it was tried before");
+    let connected = socket.connect_timeout(&address.into(), PATIENCE);
+    connected.expect("somebody listens");
+    Connection::over(socket.into())
+}
+
+/// Asks from the address `client`.
+pub fn ask_as(
+    address: SocketAddr,
+    client: IpAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Answer {
+    let mut connection = connect_as(address, client);
+    connection.send(request(method, path, fields));
     let answer = connection.answer_to(method);
     assert_eq!(connection.end(), End::Closed);
     answer
