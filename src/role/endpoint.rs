@@ -64,14 +64,18 @@ impl Endpoint {
             None if authority.len() != name.len() => return None,
             None => default_port,
         };
-        // Canonical paths are encoded once or twice depending on the service; these never are.
+        // What is signed is normalised and encoded, once or twice depending on the service; these
+        // paths come out of it as they are.
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~/".contains(&b);
+        let mut inner = uri.path().trim_matches('/').split('/');
+        let is_normal = uri.path() == "/" || !inner.any(|part| matches!(part, "" | "." | ".."));
         let is_url = !name.is_empty()
             && port != 0
             && !authority.contains('@')
             && uri.query().is_none()
             && !url.contains('#')
-            && uri.path().bytes().all(is_plain);
+            && uri.path().bytes().all(is_plain)
+            && is_normal;
         if !is_url {
             return None;
         }
@@ -217,6 +221,9 @@ mod tests {
             "http://sts.example/?query",
             "http://sts.example/#fragment",
             "http://sts.example/a%20b",
+            "http://sts.example//",
+            "http://sts.example/a//b",
+            "http://sts.example/a/../b",
             "http://sts.example:0/",
             "http://sts.example:70000/",
             "http://sts example/",

@@ -9,6 +9,7 @@ mod endpoint;
 mod refresh;
 mod schedule;
 mod secret;
+mod settings;
 pub mod sigv4;
 mod spec;
 mod state;
@@ -20,17 +21,18 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::Sender;
 use std::thread;
 
 pub use arn::{BadArn, RoleArn};
 pub use refresh::Log;
 pub use secret::{BadCredentials, Credentials, Secret};
-pub use spec::{FieldError, Settings, Spec, Warning};
+pub use settings::{FieldError, Settings, Warning};
+pub use spec::Spec;
 pub use state::{Current, Failure, FailureCode, LastError, Session, VerboseStatus};
 pub use sts::{BadCaBundle, Limits};
 
-use refresh::{Event, Parts, Refresher};
+use refresh::{Event, Refresher};
 use state::Board;
 use store::Store;
 
@@ -40,7 +42,8 @@ pub struct Options {
     pub bootstrap: Option<Credentials>,
     /// Where to remember what works, so that a restart needs nobody. Its directory must be ours.
     pub state_file: Option<PathBuf>,
-    /// The value of `AWS_CA_BUNDLE`: root certificates in place of the built-in ones.
+    /// The value of `AWS_CA_BUNDLE`, if it is set and not empty: root certificates in place of the
+    /// built-in ones.
     pub ca_bundle: Option<PathBuf>,
     pub limits: Limits,
     /// Called on the refreshing thread and, for what a state file brings, in [`Role::start`].
@@ -81,19 +84,11 @@ impl Role {
         let store = options
             .state_file
             .map(|path| Store::new(path, spec.arn().clone()));
-        let (sender, events) = channel();
-        let refresher = Refresher::new(Parts {
-            spec: spec.clone(),
-            client,
-            store,
-            log: options.log,
-            events,
-            sender: sender.clone(),
-        });
+        let refresher = Refresher::new(spec.clone(), client, store, options.log);
         let role = Role {
             spec,
             board: refresher.board(),
-            events: sender,
+            events: refresher.sender(),
         };
         if let Some(bootstrap) = options.bootstrap
             && !refresher.knows(&bootstrap)

@@ -6,18 +6,19 @@ mod outcome;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::clock::{Clock, iso};
+use super::clock::Clock;
 use super::secret::Credentials;
 use super::spec::Spec;
 use super::state::{Board, Failure, FailureCode, LastError, Session, State};
 use super::store::Store;
 use super::sts::{Client, Exchange};
+use crate::clock::iso;
 
 /// How often the wall clock is looked at: a machine that slept is late by this much at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -68,17 +69,7 @@ struct Bootstrap {
     is_dead: bool,
 }
 
-/// What the thread is given.
-pub(super) struct Parts {
-    pub(super) spec: Spec,
-    pub(super) client: Client,
-    pub(super) store: Option<Store>,
-    pub(super) log: Log,
-    pub(super) events: Receiver<Event>,
-    /// For the answers of the calls.
-    pub(super) sender: Sender<Event>,
-}
-
+/// All that the thread knows.
 pub(super) struct Refresher {
     spec: Spec,
     client: Arc<Client>,
@@ -86,6 +77,7 @@ pub(super) struct Refresher {
     save_fails: bool,
     log: Log,
     events: Receiver<Event>,
+    /// Kept for the answers of the calls.
     sender: Sender<Event>,
     board: Arc<Board>,
 
@@ -107,7 +99,8 @@ pub(super) struct Refresher {
 
 impl Refresher {
     /// Takes over what the state file has; a stored session is served from the first moment on.
-    pub(super) fn new(parts: Parts) -> Refresher {
+    pub(super) fn new(spec: Spec, client: Client, store: Option<Store>, log: Log) -> Refresher {
+        let (sender, events) = channel();
         let clock = Clock::new();
         let failure = failure(
             "No bootstrap credentials yet: POST them to /bootstrap/creds of the admin service",
@@ -123,13 +116,13 @@ impl Refresher {
             next_attempt: None,
         };
         let mut refresher = Refresher {
-            spec: parts.spec,
-            client: Arc::new(parts.client),
-            store: parts.store,
+            spec,
+            client: Arc::new(client),
+            store,
             save_fails: false,
-            log: parts.log,
-            events: parts.events,
-            sender: parts.sender,
+            log,
+            events,
+            sender,
             board: Arc::new(Board::new(state.clone())),
             state,
             was_live: false,
@@ -146,8 +139,14 @@ impl Refresher {
         refresher
     }
 
+    /// Where readers look.
     pub(super) fn board(&self) -> Arc<Board> {
         self.board.clone()
+    }
+
+    /// How to reach the thread.
+    pub(super) fn sender(&self) -> Sender<Event> {
+        self.sender.clone()
     }
 
     /// Whether a restart found these very bootstrap credentials.
@@ -245,10 +244,11 @@ impl Refresher {
         let now = self.state.clock.now();
         if self.due.is_some_and(|due| due <= now) {
             self.due = None;
-            // An expired session signs only where there is nothing else: the clock may be wrong.
-            let session = match &self.bootstrap {
-                Some(_) => self.state.live(),
-                None => self.state.session.as_ref(),
+            let has_other = self.bootstrap.is_some() || self.offered.is_some() || self.trials() > 0;
+            let session = match has_other {
+                true => self.state.live(),
+                // Perhaps expired; but then the clock may be wrong, and nothing is lost.
+                false => self.state.session.as_ref(),
             };
             if let Some(session) = session {
                 self.call(Purpose::BySession, session.credentials.clone());

@@ -1,30 +1,12 @@
-//! Everything configured about a role, checked once (limits: reference/credentials.md, section 2).
+//! The checks that make a [`Spec`] of [`Settings`], done once (limits: reference/credentials.md,
+//! section 2).
 
 use std::fmt;
 use std::time::Duration;
 
 use super::arn::{RoleArn, is_name_byte};
 use super::endpoint::{EXPECTED_URL, Endpoint};
-
-/// What the configuration says, not yet checked. Missing and `null` are `None`; callers make
-/// `None` of empty texts too (design D4).
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    pub arn: String,
-    pub session_name: Option<String>,
-    /// The session name where none is configured: the instance id.
-    pub default_session_name: String,
-    pub duration_seconds: Option<i64>,
-    pub external_id: Option<String>,
-    /// JSON text.
-    pub policy: Option<String>,
-    pub policy_arns: Vec<String>,
-    pub session_tags: Vec<(String, String)>,
-    pub sts_endpoint: Option<String>,
-    pub sts_region: Option<String>,
-    /// The region shown in the metadata, which is also STS's unless `sts_region` says otherwise.
-    pub region: String,
-}
+use super::settings::{FieldError, Settings, Warning};
 
 /// A role as it will be assumed. Made by [`Spec::build`] only.
 #[derive(Clone, Debug)]
@@ -38,48 +20,6 @@ pub struct Spec {
     pub(super) session_tags: Vec<(String, String)>,
     pub(super) endpoint: Endpoint,
     pub(super) signing_region: String,
-}
-
-/// A value that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// As in config.json: `role.duration_seconds`, `role.policy_arns[2]`.
-    pub key: String,
-    /// What stands there.
-    pub found: String,
-    /// What should stand there.
-    pub expected: String,
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: expected {}, found ", self.key, self.expected)?;
-        match self.found.char_indices().nth(100) {
-            Some((end, _)) => write!(f, "{:?}...", &self.found[..end]),
-            None => write!(f, "{:?}", self.found),
-        }
-    }
-}
-
-impl std::error::Error for FieldError {}
-
-/// Something that works and is unwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
-    /// Requests and session credentials cross a network unencrypted.
-    PlainHttp(String),
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::PlainHttp(url) => write!(
-                f,
-                "role.sts_endpoint: {url} is not encrypted and not on this machine: whoever is on \
-                 the way reads the session credentials"
-            ),
-        }
-    }
 }
 
 impl Spec {

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::clock::{Clock, iso};
+use super::clock::Clock;
 use super::secret::{Credentials, Secret};
+use crate::clock::iso;
 
 /// Credentials that STS handed out. Key, secret, token and dates belong together and change
 /// together.

@@ -4,6 +4,7 @@
 // Every test program compiles this room for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod catalogue;
 pub mod crawler;
 pub mod http;
 pub mod live;
@@ -238,10 +239,20 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 
 /// Runs the program to its end: status, stdout, stderr.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = imds_mock().args(arguments).output().expect("it was built");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+    let (status, stdout, stderr) = run_any(imds_mock().args(arguments));
+    (
+        status,
+        String::from_utf8(stdout).expect("it prints UTF-8"),
+        stderr,
+    )
+}
+
+/// Runs any program to its end: status, stdout, stderr.
+pub fn run_any(command: &mut Command) -> (i32, Vec<u8>, String) {
+    let output = command.output().expect("it was built");
+    let stderr = String::from_utf8(output.stderr).expect("it prints UTF-8");
     let status = output.status.code().expect("no signal ends it");
-    (status, text(output.stdout), text(output.stderr))
+    (status, output.stdout, stderr)
 }
 
 /// The text of a file of the reference folder beside the repository; `None`, said on stderr, where

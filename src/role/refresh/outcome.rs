@@ -6,8 +6,8 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::{Bootstrap, Call, Offered, Purpose, Refresher, unanswered_at_expiry};
+use crate::clock::iso;
 use crate::role::answer::{CallError, Grant, Kind};
-use crate::role::clock::iso;
 use crate::role::schedule::{self, Failed, random};
 use crate::role::secret::Credentials;
 use crate::role::state::{Failure, FailureCode, LastError, Session};
@@ -123,6 +123,8 @@ impl Refresher {
             });
         }
         if !has_better {
+            // What is dead makes room.
+            self.bootstrap = None;
             self.failed(error.kind, shown);
         } else if failures == 1 {
             (self.log)(&format!(
