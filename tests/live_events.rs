@@ -312,6 +312,8 @@ fn a_bad_event_is_400_and_names_the_field() {
             ("time: ", spot("time", json!("tomorrow"))),
             ("time: ", spot("time", json!(5))),
             ("time: ", spot("time", json!("2030-01-01"))),
+            ("time: ", spot("time", json!("0000-01-01T00:00:00+10:00"))),
+            ("time: ", spot("time", json!("0000-01-01T00:00:00+10:00"))),
             ("time: ", json!({"type": "termination-time"})),
             (
                 "time: ",
