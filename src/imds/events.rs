@@ -85,7 +85,10 @@ impl Event {
             // Whoever was told of it may be told of its end before its notice.
             (Some(phase), _) => phase,
             (None, _) if now < self.notice => Phase::Pending,
-            (None, Some((_, not_after))) if now >= not_after => Phase::Completed,
+            // Over at the second that its document says.
+            (None, Some((_, not_after))) if now >= not_after.truncate_to_second() => {
+                Phase::Completed
+            }
             (None, _) => Phase::Active,
         }
     }
@@ -193,7 +196,8 @@ impl Events {
         }
         list.issued += 1;
         let notice = match spec.notice {
-            Notice::Now => now,
+            // As it is shown: a clock set back to that second finds it there.
+            Notice::Now => now.truncate_to_second(),
             Notice::In(after) => later(now, after),
             Notice::At(at) => at,
         };

@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod crawler;
 pub mod http;
+pub mod live;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
