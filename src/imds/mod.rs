@@ -6,9 +6,12 @@ mod dynamic;
 pub mod events;
 pub mod faults;
 mod iam;
+pub mod journal;
 mod meta_data;
+pub mod observer;
 pub mod token;
 pub mod tree;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};

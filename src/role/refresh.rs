@@ -114,6 +114,7 @@ impl Refresher {
             last_attempt: None,
             last_error: None,
             next_attempt: None,
+            renewals: 0,
         };
         let mut refresher = Refresher {
             spec,

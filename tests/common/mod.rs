@@ -78,7 +78,8 @@ impl Mock {
         Mock::with(config, &[])
     }
 
-    /// Serves `config` with more arguments. There is a start line for each `--host`.
+    /// Serves `config` with more arguments. There is a start line for each `--host`, and one for the
+    /// admin service if `--admin-port` asks for it.
     pub fn with(config: &Value, arguments: &[&str]) -> Mock {
         let file = TempFile::new(config.to_string());
         let mut command = imds_mock();
@@ -87,7 +88,8 @@ impl Mock {
             command.args(["--port", "0"]);
         }
         let hosts = arguments.iter().filter(|a| **a == "--host").count();
-        Mock::spawn(command, hosts.max(1), Some(file))
+        let admin = usize::from(arguments.contains(&"--admin-port"));
+        Mock::spawn(command, hosts.max(1) + admin, Some(file))
     }
 
     /// Starts `command`, which prints that many start lines.
@@ -146,6 +148,34 @@ impl Mock {
     /// Asks on a connection of its own, which the server has to close behind the answer.
     pub fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
         http::ask(self.address(), method, target, fields)
+    }
+
+    /// Serves `config` with an admin service on loopback beside it.
+    pub fn with_admin(config: &Value, arguments: &[&str]) -> Mock {
+        let admin = ["--admin-host", "127.0.0.1", "--admin-port", "0"];
+        Mock::with(config, &[&admin[..], arguments].concat())
+    }
+
+    /// Asks the admin service, with a body if there is one.
+    pub fn admin(&self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.admin_with(method, target, &[], body)
+    }
+
+    /// The same, with more fields.
+    pub fn admin_with(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let body = body.as_ref();
+        let length = body.len().to_string();
+        let fields = [fields, &[("Content-Length", &length)]].concat();
+        let address = self.addresses.last().expect("it prints a start line");
+        let mut connection = Connection::open(*address);
+        connection.send([http::request(method, target, &fields).as_bytes(), body].concat());
+        connection.answer_to(method)
     }
 
     /// A token for the whole test.

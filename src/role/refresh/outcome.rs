@@ -52,6 +52,7 @@ impl Refresher {
         self.failures = 0;
         self.state.last_error = None;
         self.state.failure = unanswered_at_expiry(&session);
+        self.state.renewals += u64::from(self.state.session.is_some());
         self.state.session = Some(Arc::new(session));
         self.publish();
         (self.log)(&line);
