@@ -210,9 +210,15 @@ fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option
     }
 }
 
-/// The object as it may be shown: every secret is null.
+/// The object as it may be shown: every secret is null, and what is ignored, perhaps a secret under
+/// a wrong name, is left out.
 pub(super) fn without_secrets(role: &mut Value) {
+    let Some(role) = role.as_object_mut() else {
+        return;
+    };
+    role.retain(|key, _| KEYS.contains(&key.as_str()));
     if let Some(credentials) = role.get_mut("credentials").and_then(Value::as_object_mut) {
+        credentials.retain(|key, _| CREDENTIAL_KEYS.contains(&key.as_str()));
         for key in ["secret_access_key", "token"] {
             credentials
                 .entry(key)
