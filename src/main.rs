@@ -194,7 +194,10 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let role_options = role::Options {
         bootstrap,
         state_file: options.state_file.clone(),
-        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").map(Into::into),
+        // Empty is not set, as in the AWS SDKs.
+        ca_bundle: std::env::var_os("AWS_CA_BUNDLE")
+            .filter(|path| !path.is_empty())
+            .map(Into::into),
         limits: role::Limits::default(),
         log: Box::new(move |what| role_report(what)),
     };
