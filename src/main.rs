@@ -188,7 +188,6 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         stdout_is_gone(&format!("stdout: {e}: no more request lines are written"));
     })
     .map_err(&thread)?;
-    announce(&metadata, &admin, &stdout).map_err(os("cannot tell the address"))?;
 
     let role_report = report.clone();
     let role_options = role::Options {
@@ -204,6 +203,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     parts
         .start_role(role_options)
         .map_err(|e| failure(EX_CONFIG, e))?;
+    announce(&metadata, &admin, &stdout).map_err(os("cannot tell the address"))?;
     let requests = (!options.quiet).then(|| stdout.clone());
     let source = options.source.clone();
     let admin = (!admin.is_empty()).then(|| AdminParts {
