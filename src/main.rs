@@ -180,8 +180,9 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
 
     let thread = os("cannot start a thread");
     let stderr = Log::start(io::stderr(), |_| {}).map_err(&thread)?;
+    let lines = stderr.clone();
     let report: Report = Arc::new(move |what: &str| {
-        stderr.line(|out| out.extend(format!("imds_mock: {what}").bytes()));
+        lines.line(|out| out.extend(format!("imds_mock: {what}").bytes()));
     });
     let stdout_is_gone = report.clone();
     let stdout = Log::start(io::stdout(), move |e: &io::Error| {
@@ -221,6 +222,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         }
     }
     mock.stop(STOP_LIMIT);
+    stderr.finish(FLUSH_LIMIT);
     let lost = stdout.finish(FLUSH_LIMIT);
     if lost > 0 {
         let _ = writeln!(io::stderr(), "imds_mock: {lost} lines of output were lost");
