@@ -210,7 +210,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let admin = (!admin.is_empty()).then(|| AdminParts {
         listeners: admin,
         secret,
-        load: Arc::new(move || source.load()),
+        load: Arc::new(move || load_again(&source)),
     });
     let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())
         .map_err(os("cannot start"))?;
@@ -278,9 +278,22 @@ fn warn_of_lost_access(identity: &Identity, options: &Options) {
     }
 }
 
+/// Reads the configuration for a reload. One that brings a role ends core dumps first.
+fn load_again(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let loaded = source.load()?;
+    if loaded.0.role.is_some()
+        && let Err(e) = privileges::disable_core_dumps()
+    {
+        let place = "role".to_owned();
+        let what = format!("cannot switch core dumps off: {e}");
+        return Err(vec![Problem { place, what }]);
+    }
+    Ok(loaded)
+}
+
 /// Reads the configuration again; keeps the old one where the new one is wrong.
 fn reload(mock: &Mock, source: &Source, report: &Report) {
-    let reloaded = source.load().and_then(|(config, warnings)| {
+    let reloaded = load_again(source).and_then(|(config, warnings)| {
         let warnings: Vec<String> = warnings.iter().map(|what| line(source, what)).collect();
         mock.imds.load(config).map(|()| warnings)
     });
