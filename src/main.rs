@@ -293,15 +293,15 @@ fn load_again(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
 
 /// Reads the configuration again; keeps the old one where the new one is wrong.
 fn reload(mock: &Mock, source: &Source, report: &Report) {
-    let reloaded = load_again(source).and_then(|(config, warnings)| {
-        let warnings: Vec<String> = warnings.iter().map(|what| line(source, what)).collect();
-        mock.imds.load(config).map(|()| warnings)
+    let reloaded = load_again(source).and_then(|(config, mut warnings)| {
+        warnings.extend(mock.imds.load(config)?);
+        Ok(warnings)
     });
     match reloaded {
         Ok(warnings) => {
-            warnings
-                .iter()
-                .for_each(|what| report(&format!("warning: {what}")));
+            for warning in &warnings {
+                report(&format!("warning: {}", line(source, warning)));
+            }
             report(&format!("{source}: read again"));
         }
         Err(found) => {

@@ -95,8 +95,8 @@ impl Admin {
         let texts = |problems: Vec<Problem>| -> Vec<String> {
             problems.iter().map(Problem::to_string).collect()
         };
-        let loaded = (self.load)().and_then(|(config, warnings)| {
-            self.imds.load(config)?;
+        let loaded = (self.load)().and_then(|(config, mut warnings)| {
+            warnings.extend(self.imds.load(config)?);
             Ok(warnings)
         });
         match loaded {
