@@ -159,7 +159,11 @@ fn json_object(request: &Request) -> Result<Map<String, Value>, Reply> {
 
 /// Whether the body is JSON: said so, not said at all, or said as curl does by default.
 fn is_json(request: &Request) -> bool {
-    let content_type = request.field("Content-Type").unwrap_or_default();
+    let content_type = match request.field("Content-Type") {
+        Some(content_type) => content_type,
+        None if request.has_field("Content-Type") => return false,
+        None => "",
+    };
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     ["", "application/json", "application/x-www-form-urlencoded"]
         .iter()
