@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::access::AdminSecret;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
 
@@ -72,8 +72,17 @@ impl Admin {
                 None => json_reply(200, &json!({ "state": "no role" })),
             },
             (Method::Get | Method::Head, _) => {
-                let good = role.is_none_or(|role| role.status()).to_string();
-                Reply::ok(Arc::new(Entity::new("application/json", None, good)))
+                let config = &self.imds.instance().config;
+                let good = match (role, &config.role) {
+                    (Some(role), _) => role.status(),
+                    (None, Some(RoleSource::Static(fixed))) => fixed.is_good(self.imds.clock.now()),
+                    (None, _) => true,
+                };
+                Reply::ok(Arc::new(Entity::new(
+                    "application/json",
+                    None,
+                    good.to_string(),
+                )))
             }
             _ => not_allowed("GET, HEAD"),
         }

@@ -23,6 +23,16 @@ pub struct StaticRole {
     pub state: StaticState,
 }
 
+impl StaticRole {
+    /// Whether it has credentials that are good at that time of the instance's clock.
+    pub fn is_good(&self, now: OffsetDateTime) -> bool {
+        match &self.state {
+            StaticState::Valid { expiration, .. } => expiration.is_none_or(|end| now < end),
+            StaticState::Failing(_) => false,
+        }
+    }
+}
+
 /// What its documents say.
 #[derive(Clone)]
 pub enum StaticState {
