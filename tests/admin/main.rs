@@ -11,6 +11,8 @@ mod state_file;
 
 #[path = "../common/mod.rs"]
 mod common;
+// Other tests use other parts of it.
+#[allow(dead_code)]
 #[path = "../common/sts.rs"]
 mod sts;
 
