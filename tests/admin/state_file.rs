@@ -209,3 +209,19 @@ fn a_posted_credential_outlives_the_bootstrap_file() {
     assert!(daemon.status());
     assert_eq!(directory.read()["bootstrap"]["AccessKeyId"], "AKIANEW");
 }
+
+#[test]
+fn told_to_stop_it_first_remembers_what_it_serves() {
+    // The writing has to lose a race for this to fail, so it runs more than once.
+    for _ in 0..10 {
+        let directory = Directory::new();
+        let sts = FakeSts::start(HOUR);
+        let daemon = directory.start(&sts);
+        daemon.bootstrap(&sts.user_key("BOOT"));
+        daemon.wait_for("assumed: ");
+        let (status, _, stderr) = daemon.mock.stop("TERM");
+        assert!(status.success(), "{stderr}");
+        assert!(directory.file().exists(), "{stderr}");
+        assert_eq!(directory.read()["bootstrap"]["AccessKeyId"], "AKIABOOT");
+    }
+}
