@@ -6,18 +6,23 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use imds_mock::config::{Flag, Source};
+use imds_mock::imds::verdicts::Verdict;
 use lexopt::prelude::*;
+
+use crate::fail_on;
+use crate::run::CommandLine;
 
 pub const HELP: &str = "\
 A mock EC2 Instance Metadata Service (IMDSv2 and, if configured, v1).
 
 Usage: imds_mock [--config FILE] [--host ADDRESS]... [--port PORT] [OPTIONS]
+       imds_mock [OPTIONS] -- COMMAND [ARGUMENT]...
 
 Metadata:
       --config FILE    configuration (JSON); without it a built-in example is served
       --host ADDRESS   address to listen on, IPv4 or IPv6; may be given more than once
                        [default: 127.0.0.1]
-      --port PORT      port to listen on, 0 for a free one [default: 8000]
+      --port PORT      port to listen on, 0 for a free one [default: 8000; with COMMAND 0]
   -q, --quiet          print no line for each request
       --user NAME      become this user (or NAME:GROUP) once everything is bound and read
 
@@ -36,15 +41,25 @@ The administrative service (GET /status, POST /bootstrap/creds), on with a role:
                                   callers present the secret in this file, wherever they are:
                                   Authorization: Bearer SECRET
 
+What clients do wrong:
+      --fail-on VERDICT,...  end with status 3 if a client earned one of them: v1, no-token,
+                             token-per-request, ignored-401, ignored-spot, fast-poll
+
 Other:
       --check          read the configuration, report what is wrong with it, and exit
       --print-config   print the configuration with every default filled in, and exit
   -h, --help           print this help and exit
   -V, --version        print the version and exit
 
+With a COMMAND the mock serves on a free port, runs it with an environment in which it is on
+EC2 (AWS_EC2_METADATA_SERVICE_ENDPOINT; nothing that wins over it), and ends when it does.
+Stdout is the command's, the lines of the mock go to stderr, signals go to the command.
+
 SIGHUP reads the configuration again; SIGTERM and SIGINT end the program.
-Exit status: 0 ended by a signal, 64 wrong usage, 69 cannot listen, 71 system error,
-77 cannot become --user, 78 wrong configuration.
+Exit status: 0 ended by a signal, 3 if --fail-on turned that into a failure, 64 wrong usage,
+69 cannot listen, 71 system error, 77 cannot become --user, 78 wrong configuration. With a COMMAND
+its own, in place of 0 and 3: 128+N if signal N ended it, 126 if it cannot be run, 127 if it was not
+found.
 ";
 
 /// What the program is asked to do.
@@ -71,23 +86,36 @@ pub struct Options {
     pub admin_addresses: Vec<SocketAddr>,
     /// The administrative service is asked for, role or not.
     pub admin_wanted: bool,
+    /// What no client may do.
+    pub fail_on: Vec<Verdict>,
+    /// What to run, and to end with.
+    pub command: Option<CommandLine>,
 }
 
 /// Parses the arguments. The error says which one is wrong and why.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String> {
     let mut task = Task::Serve;
     let mut source = Source::default();
-    let (mut hosts, mut port) = (Vec::new(), 8000);
+    let (mut hosts, mut port) = (Vec::new(), None);
+    let mut command = None;
     let (mut admin_hosts, mut admin_port) = (Vec::new(), None);
     let mut quiet = false;
     let mut user = None;
+    let mut verdicts = Vec::new();
     let [
         mut bootstrap_file,
         mut state_file,
         mut bootstrap_secret_file,
     ] = [None, None, None];
     let mut parser = lexopt::Parser::from_args(args);
-    while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
+    loop {
+        if let Some(found) = command_line(&mut parser)? {
+            command = Some(found);
+            break;
+        }
+        let Some(argument) = parser.next().map_err(|e| e.to_string())? else {
+            break;
+        };
         let mut role_flag = |name, role_key, value: serde_json::Value| {
             // Elsewhere an empty text is one that is not configured (design, D4); whoever gives a
             // flag means to configure something.
@@ -104,7 +132,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
         match argument {
             Long("config") => source.file = Some(path(&mut parser)?),
             Long("host") => hosts.push(text(&mut parser)?),
-            Long("port") => port = number(&mut parser, "--port", "0..65535")?,
+            Long("port") => port = Some(number(&mut parser, "--port", "0..65535")?),
             Long("quiet") | Short('q') => quiet = true,
             Long("user") => user = Some(text(&mut parser)?),
             Long("role-arn") => role_flag("--role-arn", "arn", text(&mut parser)?.into())?,
@@ -126,6 +154,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             Long("admin-port") => {
                 admin_port = Some(number(&mut parser, "--admin-port", "0..65535")?);
             }
+            Long("fail-on") => verdicts.extend(fail_on::parse(&text(&mut parser)?)?),
             Long("check") => task = Task::Check,
             Long("print-config") => task = Task::PrintConfig,
             Long("help") | Short('h') => task = Task::Help,
@@ -136,6 +165,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             break;
         }
     }
+    if command.is_some() && matches!(task, Task::Check | Task::PrintConfig) {
+        return Err("--check and --print-config run no command".to_owned());
+    }
+    // A free one, so that several can run side by side.
+    let port = port.unwrap_or(if command.is_some() { 0 } else { 8000 });
     Ok(Options {
         task,
         source,
@@ -145,7 +179,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
         bootstrap_file,
         state_file,
         bootstrap_secret_file,
+        command,
         admin_wanted: admin_port.is_some(),
+        fail_on: verdicts,
         admin_addresses: resolve_all(
             "--admin-host",
             admin_hosts,
@@ -153,6 +189,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             admin_port.unwrap_or(8998),
         )?,
     })
+}
+
+/// What stands behind `--`, if that comes next.
+fn command_line(parser: &mut lexopt::Parser) -> Result<Option<CommandLine>, String> {
+    let Some(mut rest) = parser.try_raw_args() else {
+        return Ok(None);
+    };
+    if rest.next_if(|argument| argument == "--").is_none() {
+        return Ok(None);
+    }
+    let program = rest.next().ok_or("-- is followed by the command to run")?;
+    let arguments = rest.collect();
+    Ok(Some(CommandLine { program, arguments }))
 }
 
 fn value(parser: &mut lexopt::Parser) -> Result<OsString, String> {

@@ -76,9 +76,11 @@ impl Clock {
     }
 }
 
-/// The date `ms` milliseconds after 1970, kept within the years that can be written (1..=9999).
+/// The date `ms` milliseconds after 1970, kept within the years that can be written (1..=9999). It
+/// is as exact as `ms`; what is shown of it are whole seconds, the rest cut.
 pub fn from_unix_ms(ms: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 const ISO: &[BorrowedFormatItem] =
@@ -107,6 +109,7 @@ mod tests {
     #[test]
     fn dates_have_the_forms_of_ec2_and_http() {
         let at = from_unix_ms(1_767_323_045_999);
+        assert_eq!(at.millisecond(), 999, "cut only where it is shown");
         assert_eq!(iso(at), "2026-01-02T03:04:05Z");
         assert_eq!(http_date(at), "Fri, 02 Jan 2026 03:04:05 GMT");
     }

@@ -1,6 +1,8 @@
 //! The daemon: flags, configuration, listeners, privileges, then serve until told to stop.
 
 mod cli;
+mod fail_on;
+mod run;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -18,9 +20,9 @@ use imds_mock::privileges::{self, Identity};
 use imds_mock::role::{self, Credentials};
 use imds_mock::service::{AdminParts, Mock, Parts, Report};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use cli::{Options, Task};
+use run::{Endpoints, Signals};
 
 /// Exit statuses of sysexits(3).
 const EX_USAGE: u8 = 64;
@@ -154,14 +156,26 @@ fn from_file<T>(
 
 fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let os = |what: &'static str| move |e: io::Error| failure(EX_OSERR, format!("{what}: {e}"));
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(os("cannot take signals"))?;
+    let command = options.command.as_ref();
+    let mut signals = match command {
+        Some(_) => run::take_signals(),
+        None => Signals::new([SIGTERM, SIGINT, SIGHUP]),
+    }
+    .map_err(os("cannot take signals"))?;
     let Prepared {
-        parts,
+        mut parts,
         identity,
         bootstrap,
         secret,
     } = Prepared::read(options)?;
-    let descriptors = privileges::raise_descriptor_limit();
+    if !options.fail_on.is_empty() {
+        parts.watch();
+    }
+    let descriptors = match command {
+        // The limit is the command's too.
+        Some(_) => privileges::descriptor_limit(),
+        None => privileges::raise_descriptor_limit(),
+    };
     let limits = Limits::default().within_descriptors(descriptors);
     let is_sts = matches!(parts.config().role, Some(RoleSource::Sts(_)));
     let metadata = bind(&options.addresses, &limits)?;
@@ -169,7 +183,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         true => bind(&options.admin_addresses, &limits)?,
         false => Vec::new(),
     };
-    if parts.config().role.is_some() {
+    if parts.config().role.is_some() && command.is_none() {
         privileges::disable_core_dumps().map_err(os("cannot switch core dumps off"))?;
     }
     warn_of_exposure(parts.config(), options);
@@ -180,15 +194,20 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
 
     let thread = os("cannot start a thread");
     let stderr = Log::start(io::stderr(), |_| {}).map_err(&thread)?;
-    let lines = stderr.clone();
+    let log = stderr.clone();
     let report: Report = Arc::new(move |what: &str| {
-        lines.line(|out| out.extend(format!("imds_mock: {what}").bytes()));
+        log.line(|out| out.extend(format!("imds_mock: {what}").bytes()));
     });
     let stdout_is_gone = report.clone();
-    let stdout = Log::start(io::stdout(), move |e: &io::Error| {
-        stdout_is_gone(&format!("stdout: {e}: no more request lines are written"));
-    })
-    .map_err(&thread)?;
+    let output = match command {
+        Some(_) => stderr.clone(),
+        None => Log::start(io::stdout(), move |e: &io::Error| {
+            stdout_is_gone(&format!("stdout: {e}: no more request lines are written"));
+        })
+        .map_err(&thread)?,
+    };
+    let endpoints = endpoints(&metadata, &admin).map_err(os("cannot tell the address"))?;
+    let person = command.is_none() && io::stdout().is_terminal();
 
     let role_report = report.clone();
     let role_options = role::Options {
@@ -204,8 +223,9 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     parts
         .start_role(role_options)
         .map_err(|e| failure(EX_CONFIG, e))?;
-    announce(&metadata, &admin, &stdout).map_err(os("cannot tell the address"))?;
-    let requests = (!options.quiet).then(|| stdout.clone());
+    announce(&metadata, &admin, &output, person.then_some(&endpoints))
+        .map_err(os("cannot tell the address"))?;
+    let requests = (!options.quiet).then(|| output.clone());
     let source = options.source.clone();
     let admin = (!admin.is_empty()).then(|| AdminParts {
         listeners: admin,
@@ -215,19 +235,45 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())
         .map_err(os("cannot start"))?;
 
-    for signal in signals.forever() {
-        match signal {
-            SIGHUP => reload(&mock, &options.source, &report),
-            _ => break,
+    let status = match command {
+        None => {
+            serve_until_told(&mock, &options.source, &mut signals, &report);
+            0
         }
-    }
+        Some(command) => {
+            // The command's own lines come behind those of the start.
+            output.finish(FLUSH_LIMIT);
+            let is_offered = options.bootstrap_file.is_some();
+            run::until_it_ends(
+                command,
+                &mock,
+                is_offered,
+                &endpoints,
+                &mut signals,
+                &report,
+            )
+        }
+    };
     mock.stop(STOP_LIMIT);
     stderr.finish(FLUSH_LIMIT);
-    let lost = stdout.finish(FLUSH_LIMIT);
+    let lost = output.finish(FLUSH_LIMIT);
     if lost > 0 {
         let _ = writeln!(io::stderr(), "imds_mock: {lost} lines of output were lost");
     }
-    Ok(ExitCode::SUCCESS)
+    let is_condemned = fail_on::condemns(&mock, &options.fail_on);
+    Ok(ExitCode::from(match status {
+        0 if is_condemned => fail_on::STATUS,
+        own => own,
+    }))
+}
+
+fn serve_until_told(mock: &Mock, source: &Source, signals: &mut Signals, report: &Report) {
+    for arrived in signals.forever() {
+        match arrived.signal {
+            SIGHUP => reload(mock, source, report),
+            _ => break,
+        }
+    }
 }
 
 fn bind(addresses: &[SocketAddr], limits: &Limits) -> Result<Vec<TcpListener>, Failure> {
@@ -248,7 +294,7 @@ fn warn_of_exposure(config: &Config, options: &Options) {
     {
         warn("the configured credentials are for whoever reaches this address");
     }
-    if options.user.is_none() && privileges::is_root() {
+    if options.user.is_none() && options.command.is_none() && privileges::is_root() {
         warn("running as root; --user NAME gives that up once the ports are bound");
     }
     let is_nobody = |user: &String| user.split(':').next() == Some("nobody");
@@ -314,8 +360,13 @@ fn reload(mock: &Mock, source: &Source, report: &Report) {
 }
 
 /// Says where the mock runs, a line each listener, and to a person how to use it.
-fn announce(metadata: &[TcpListener], admin: &[TcpListener], stdout: &Log) -> io::Result<()> {
-    let print = |line: String| stdout.line(|out| out.extend(line.bytes()));
+fn announce(
+    metadata: &[TcpListener],
+    admin: &[TcpListener],
+    output: &Log,
+    person: Option<&Endpoints>,
+) -> io::Result<()> {
+    let print = |line: String| output.line(|out| out.extend(line.bytes()));
     let version = env!("CARGO_PKG_VERSION");
     for listener in metadata {
         let address = listener.local_addr()?;
@@ -327,13 +378,22 @@ fn announce(metadata: &[TcpListener], admin: &[TcpListener], stdout: &Log) -> io
         let address = listener.local_addr()?;
         print(format!("admin service running on http://{address}"));
     }
-    if let (true, Some(first)) = (io::stdout().is_terminal(), metadata.first()) {
-        let address = reachable(first.local_addr()?);
-        print(format!(
-            "export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{address}/"
-        ));
+    if let Some(Endpoints { metadata, .. }) = person {
+        print(format!("export {}=http://{metadata}/", run::ENDPOINT));
     }
     Ok(())
+}
+
+/// Where a client on this machine finds the mock.
+fn endpoints(metadata: &[TcpListener], admin: &[TcpListener]) -> io::Result<Endpoints> {
+    let first = |listeners: &[TcpListener]| {
+        let address = listeners.first().map(TcpListener::local_addr).transpose()?;
+        Ok::<_, io::Error>(address.map(reachable))
+    };
+    Ok(Endpoints {
+        metadata: first(metadata)?.expect("--host has a default"),
+        admin: first(admin)?,
+    })
 }
 
 /// An address that a client can use: the loopback one for a listener on all addresses.

@@ -229,12 +229,16 @@ pub fn disable_core_dumps() -> io::Result<()> {
 /// Raises the soft limit on open files to the hard one, as far as the system lets us, and returns
 /// the limit that now holds.
 pub fn raise_descriptor_limit() -> u64 {
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return 0;
-    };
-    // macOS refuses "no limit"; then the soft one stays. FreeBSD cuts it to
-    // kern.maxfilesperproc, so what holds has to be asked for again.
-    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // macOS refuses "no limit"; then the soft one stays. FreeBSD cuts it to
+        // kern.maxfilesperproc, so what holds has to be asked for again.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    descriptor_limit()
+}
+
+/// The soft limit on open files.
+pub fn descriptor_limit() -> u64 {
     // Of another sign on each system; one that u64 cannot hold is no limit.
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| {
         u64::try_from(i128::from(soft)).unwrap_or(u64::MAX)

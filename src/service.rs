@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::access::{AdminSecret, Reported};
@@ -12,6 +12,7 @@ use crate::admin::{self, Admin, Loader};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
+use crate::imds::observer::{Arrival, Observer};
 use crate::imds::{Imds, Instance, RoleSlot};
 use crate::log::{self, Log};
 use crate::role::{self, Role};
@@ -21,6 +22,7 @@ pub struct Parts {
     clock: Arc<Clock>,
     role: RoleSlot,
     instance: Instance,
+    observer: Option<Arc<Observer>>,
 }
 
 /// Says something to whoever runs the mock: one line, without its end.
@@ -35,6 +37,7 @@ impl Parts {
             instance: Instance::new(config, &clock, &role)?,
             role,
             clock,
+            observer: None,
         })
     }
 
@@ -45,6 +48,12 @@ impl Parts {
             self.role.get_or_init(|| started);
         }
         Ok(())
+    }
+
+    /// Has clients watched, from the first request on. With an administrative service they are in
+    /// any case.
+    pub fn watch(&mut self) {
+        self.observer.get_or_insert_default();
     }
 
     /// The configuration behind it.
@@ -68,23 +77,31 @@ pub struct AdminParts {
 /// A mock that runs.
 pub struct Mock {
     pub imds: Arc<Imds>,
-    server: Server,
+    /// What is known of the clients, if they are watched.
+    pub observer: Option<Arc<Observer>>,
+    /// Always there once [`Mock::start`] has returned.
+    server: Arc<OnceLock<Server>>,
 }
 
 impl Mock {
     /// Serves `parts`. Request lines go to `requests`, and `report` is told of refused callers and
     /// of trouble in the server.
     pub fn start(
-        parts: Parts,
+        mut parts: Parts,
         metadata: Listeners,
         admin: Option<AdminParts>,
         limits: Limits,
         requests: Option<Log>,
         report: Report,
     ) -> io::Result<Mock> {
+        if admin.is_some() {
+            parts.watch();
+        }
+        let observer = parts.observer;
         let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
         let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
             imds: imds.clone(),
+            observer: observer.clone(),
             requests,
             refused: Reported::default(),
             report: report.clone(),
@@ -94,14 +111,33 @@ impl Mock {
             (listeners.into_iter()).map(move |listener| (listener, service.clone()))
         };
         let mut listeners: Vec<_> = with(&metadata_service, metadata).collect();
-        if let Some(admin) = admin {
+        let server: Arc<OnceLock<Server>> = Arc::default();
+        if let (Some(admin), Some(observer)) = (admin, &observer) {
+            // The server owns the service, so the service must not own the server.
+            let server = Arc::downgrade(&server);
+            let admin_service = Admin {
+                imds: imds.clone(),
+                load: admin.load,
+                secret: admin.secret,
+                observer: observer.clone(),
+                // The first request may be here before its server has returned from starting.
+                connections: Box::new(move || {
+                    let server = server.upgrade();
+                    server.map_or(0, |server| server.wait().connections())
+                }),
+            };
             let service: Arc<dyn Service> = Arc::new(AdminService {
-                admin: Admin::new(imds.clone(), admin.load, admin.secret),
+                admin: admin_service,
             });
             listeners.extend(with(&service, admin.listeners));
         }
-        let server = Server::start(listeners, limits, move |what| report(what))?;
-        Ok(Mock { imds, server })
+        let started = Server::start(listeners, limits, move |what| report(what))?;
+        server.get_or_init(|| started);
+        Ok(Mock {
+            imds,
+            observer,
+            server,
+        })
     }
 
     /// Ends it: requests under way are answered, delays cut short, and the role's state is written;
@@ -112,7 +148,9 @@ impl Mock {
         if let Some(role) = role {
             role.stop();
         }
-        self.server.stop(limit);
+        if let Some(server) = self.server.get() {
+            server.stop(limit);
+        }
         if let Some(role) = role {
             role.finish(deadline.saturating_duration_since(Instant::now()));
         }
@@ -122,6 +160,7 @@ impl Mock {
 /// [`Imds`] as a server sees it.
 struct MetadataService {
     imds: Arc<Imds>,
+    observer: Option<Arc<Observer>>,
     requests: Option<Log>,
     refused: Reported,
     report: Report,
@@ -153,9 +192,21 @@ impl Service for MetadataService {
     }
 
     fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
+        let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
         let verdict = self.imds.judge(request);
         wait(verdict.wait);
-        self.imds.route(request, verdict.effect)
+        let reply = self.imds.route(request, verdict.effect);
+        if let Some((observer, arrival)) = watched {
+            observer.note(&self.imds, request, &arrival, &verdict, &reply);
+        }
+        reply
+    }
+
+    fn refusal(&self, status: u16) -> Reply {
+        if let Some(observer) = &self.observer {
+            observer.note_refusal(status);
+        }
+        Reply::page(status)
     }
 
     fn answered(&self, request: Option<&Request>, reply: &Reply) {

@@ -174,6 +174,11 @@ fn a_contradiction_names_both_places() {
             "\"meta-data/placement/",
         ),
         (
+            json!({"metadata": {"placement": "x", "placement/": null}}),
+            "\"placement/\"",
+            "\"placement\"",
+        ),
+        (
             json!({"dynamic": {"instance-identity": "x"}}),
             "\"dynamic/instance-identity\"",
             "\"dynamic/instance-identity/",
@@ -351,6 +356,58 @@ fn print_config_keeps_what_no_path_shows() {
     assert_eq!(printed["http_endpoint"], "enabled");
     assert_eq!(printed["instance_metadata_tags"], "enabled");
     assert_eq!(printed["default_delay_ms"], 0);
+}
+
+#[test]
+fn print_config_shows_no_secret_and_loading_it_names_those_missing() {
+    let config = json!({"role": {
+        "arn": "arn:aws:iam::123456789012:role/demo",
+        "credentials": {
+            "access_key_id": "ASIAIOSFODNN7EXAMPLE", "secret_access_key": "hidden one",
+            "token": "hidden two", "expiration": "2030-01-02T03:04:05Z",
+        },
+    }});
+    let file = TempFile::new(config.to_string());
+    let path = file.path().to_str().expect("UTF-8");
+    let (status, printed, _) = run(&["--print-config", "--config", path]);
+    assert_eq!(status, 0);
+    assert!(!printed.contains("hidden"), "{printed}");
+    let effective: Value = serde_json::from_str(&printed).expect("JSON");
+    let credentials = &effective["role"]["credentials"];
+    assert_eq!(credentials["access_key_id"], "ASIAIOSFODNN7EXAMPLE");
+    assert_eq!(credentials["expiration"], "2030-01-02T03:04:05Z");
+    for secret in ["secret_access_key", "token"] {
+        assert!(
+            credentials.get(secret).is_some_and(Value::is_null),
+            "{printed}"
+        );
+    }
+    let file = TempFile::new(&printed);
+    let path = file.path().to_str().expect("UTF-8");
+    let (status, _, stderr) = run(&["--check", "--config", path]);
+    assert_eq!(status, 78, "{stderr}");
+    for secret in ["secret_access_key", "token"] {
+        let place = format!("role.credentials.{secret}: missing");
+        assert!(stderr.contains(&place), "{stderr}");
+    }
+}
+
+#[test]
+fn an_error_quotes_no_secret() {
+    for credentials in [
+        json!({"access_key_id": "A", "secret_access_key": ["hidden"], "token": "T"}),
+        json!({"access_key_id": "A", "secret_access_key": "hid\nden", "token": "T"}),
+        json!({"access_key_id": "A", "secret_access_key": "S", "token": 7_654_321}),
+        json!("hidden"),
+    ] {
+        let role =
+            json!({"arn": "arn:aws:iam::123456789012:role/demo", "credentials": credentials});
+        let found = problems(&json!({"role": role}));
+        assert!(!found.is_empty(), "{credentials}");
+        for secret in ["hid", "7654321"] {
+            assert!(!found.iter().any(|line| line.contains(secret)), "{found:?}");
+        }
+    }
 }
 
 #[test]

@@ -254,6 +254,24 @@ fn past_the_limit_unfinished_requests_give_way_too() {
 }
 
 #[test]
+fn unfinished_requests_give_way_to_newcomers_that_come_together() {
+    // A newcomer whose request is on its way is not the one idle longest.
+    let server = Embedded::start(Limits {
+        connections: 16,
+        ..generous()
+    });
+    for _ in 0..10 {
+        let mut unfinished: Vec<Connection> = (0..16).map(|_| server.connect()).collect();
+        unfinished.iter_mut().for_each(begin);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert!(server.serves() && server.serves()));
+            }
+        });
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")] // All of 127.0.0.0/8 is ours there without asking.
 fn past_the_limit_the_address_that_holds_most_unfinished_requests_gives_way() {
     let server = Embedded::start(Limits {

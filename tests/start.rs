@@ -193,7 +193,7 @@ fn each_host_gets_a_listener_and_a_line() {
     // One instance behind them all: a token of one is good at the other.
     let fields = [(common::TOKEN, mock.token())];
     assert_eq!(ask(mock.addresses[1], "GET", "/", &fields).status, 200);
-    let named = Mock::with(&json!({}), &["--host=localhost"].map(|h| &h[..]));
+    let named = Mock::with(&json!({}), &["--host=localhost"]);
     assert_eq!(named.address().ip().to_string(), "127.0.0.1");
 }
 

@@ -45,7 +45,10 @@ fn post(imds: &Imds, request: &Request) -> Reply {
         }
     };
     match moved {
-        true => shown(imds),
+        true => {
+            imds.redate();
+            shown(imds)
+        }
         false => error(
             400,
             &format!("{key}: the time must stay between 1970 and 9999"),

@@ -40,12 +40,13 @@ fn post(imds: &Imds, request: &Request) -> Reply {
 }
 
 fn patch(imds: &Imds, id: &str, request: &Request) -> Reply {
-    let phase = match json_object(request) {
-        Ok(object) => parse_closing(&object),
+    let object = match json_object(request) {
+        Ok(object) => object,
         Err(reply) => return reply,
     };
-    let Some(phase) = phase else {
-        return error(400, "state: expected \"completed\" or \"canceled\"");
+    let phase = match parse_closing(&object) {
+        Ok(phase) => phase,
+        Err(what) => return error(400, &what),
     };
     match imds.events.close(id, phase) {
         Closed::Done => json_reply(200, &json!({ "id": id, "state": phase.name() })),

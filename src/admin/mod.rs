@@ -8,6 +8,8 @@ mod bootstrap;
 mod clock;
 mod events;
 mod faults;
+mod metrics;
+mod requests;
 mod values;
 
 use std::sync::Arc;
@@ -18,23 +20,25 @@ use crate::access::AdminSecret;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
+use crate::imds::observer::Observer;
 
 /// Reads the configuration again: the new one with what deserves a warning, or what is wrong.
 pub type Loader = Arc<dyn Fn() -> Result<(Config, Vec<Problem>), Vec<Problem>> + Send + Sync>;
 
+/// How many connections are open now.
+pub type Connections = Box<dyn Fn() -> usize + Send + Sync>;
+
 /// What the routes work on.
 pub struct Admin {
-    imds: Arc<Imds>,
-    load: Loader,
-    secret: Option<AdminSecret>,
+    pub imds: Arc<Imds>,
+    pub load: Loader,
+    /// Replaces the rule that only local callers may do more than ask for the status.
+    pub secret: Option<AdminSecret>,
+    pub observer: Arc<Observer>,
+    pub connections: Connections,
 }
 
 impl Admin {
-    /// `secret` replaces the rule that only local callers may do more than ask for the status.
-    pub fn new(imds: Arc<Imds>, load: Loader, secret: Option<AdminSecret>) -> Admin {
-        Admin { imds, load, secret }
-    }
-
     /// Answers a request.
     pub fn route(&self, request: &Request) -> Reply {
         let path = request.path.trim_matches('/');
@@ -59,6 +63,11 @@ impl Admin {
             ("events", id) => events::route(imds, id, request),
             ("faults", id) => faults::route(imds, id, request),
             ("clock", None) => clock::route(imds, request),
+            ("requests", None) => requests::route(&self.observer, request),
+            ("verdicts", None) => requests::verdicts(&self.observer, request),
+            ("metrics", None) => {
+                metrics::route(imds, &self.observer, (self.connections)(), request)
+            }
             _ => error(404, "no such path"),
         }
     }

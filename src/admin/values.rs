@@ -31,8 +31,8 @@ pub fn user_data(imds: &Imds, request: &Request) -> Reply {
 fn leaf(imds: &Imds, method: Method, path: &str, request: &Request) -> Reply {
     match method {
         Method::Get | Method::Head => value(imds, path),
-        Method::Put => change(imds, &[(path.to_owned(), Some(request.body.to_vec()))]),
-        Method::Delete => change(imds, &[(path.to_owned(), None)]),
+        Method::Put => done(imds.change(&[(path.to_owned(), Some(request.body.to_vec()))])),
+        Method::Delete => done(imds.remove(path)),
         _ => not_allowed("GET, HEAD, PUT, DELETE"),
     }
 }
@@ -56,15 +56,15 @@ fn patch(imds: &Imds, directory: &str, request: &Request) -> Reply {
             }
         });
     }
-    change(imds, &changes)
+    done(imds.change(&changes))
 }
 
 fn value(imds: &Imds, path: &str) -> Reply {
     imds.value(path).map_or_else(refusal, Reply::ok)
 }
 
-fn change(imds: &Imds, changes: &[Change]) -> Reply {
-    (imds.change(changes)).map_or_else(refusal, |()| Reply::empty(200))
+fn done(changed: Result<(), Refused>) -> Reply {
+    changed.map_or_else(refusal, |()| Reply::empty(200))
 }
 
 fn refusal(refused: Refused) -> Reply {

@@ -298,7 +298,7 @@ pub const INTERFACE: &[Nic] = &[
         Value::text(&i.vpc_ipv4_block)
     }),
     Nic::new("vpc-ipv4-cidr-blocks", Lines, |i| {
-        Value::text(&i.vpc_ipv4_block)
+        Value::Lines(vec![i.vpc_ipv4_block.clone()])
     }),
     Nic::new("vpc-ipv6-cidr-blocks", Lines, |i| {
         Value::Lines(i.ipv6_blocks(56))

@@ -222,10 +222,11 @@ fn date(section: &Section, key: &str) -> Option<OffsetDateTime> {
     section.parsed(key, "a date such as 2026-01-02T03:04:05Z", parse_date)
 }
 
-/// An RFC 3339 date, in UTC.
+/// An RFC 3339 date, in UTC; there, too, its year has four digits.
 pub fn parse_date(text: &str) -> Option<OffsetDateTime> {
     let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    date.checked_to_offset(UtcOffset::UTC)
+    let date = date.checked_to_offset(UtcOffset::UTC);
+    date.filter(|date| date.year() >= 0)
 }
 
 /// Reads `object` with `read`; the first problem, if there is any.

@@ -58,6 +58,9 @@ pub(super) fn changes(top: &Section, key: &str) -> Changes {
                 key,
                 format!("{path:?}: credentials are configured by \"role\""),
             );
+        } else if changes.contains_key(bare) {
+            // The keys of an object are sorted: the one without the slash came first.
+            top.problem(key, format!("{path:?} and {bare:?} are the same path"));
         } else {
             match value {
                 Value::Null => drop(changes.insert(bare.to_owned(), None)),

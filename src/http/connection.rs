@@ -1,7 +1,7 @@
 //! The life of one connection: read a head, read its body, wait if told to, answer, close or go
 //! on. [`serve`] reads from top to bottom.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use zeroize::Zeroize;
 
 use super::body::{BodyReader, Failure};
 use super::delivery::{deliver, linger, write_within};
-use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan};
+use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
 use super::server::{Activity, Pool, Seat};
-use super::{Method, Reply, Request, Service, reason};
+use super::{Entity, Method, Reply, Request, Service, reason};
 use crate::clock;
 
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
@@ -72,7 +72,8 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             }
         };
         let (head_bytes, behind) = scratch.buffer.split_at_mut(head_end);
-        let head = match Head::parse(head_bytes) {
+        let mut fields = no_fields();
+        let head = match Head::parse(head_bytes, &mut fields) {
             Ok(head) => head,
             Err(refusal) => {
                 refuse(pool, seat, service, refusal, &mut scratch.head);
@@ -81,29 +82,30 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
         };
         scratch.body.clear();
         let has_body = head.framing != Framing::Sized(0);
+        let mut rest = head_end..filled;
         if has_body {
             seat.set(pool, Activity::Head);
-        }
-        let deadline = Instant::now() + pool.limits.body;
-        let reader = BodyReader::new(stream, deadline, behind, filled - head_end);
-        let rest = match reader.read(head.framing, head.expects_continue, &mut scratch.body) {
-            Ok(rest) => head_end + rest.start..head_end + rest.end,
-            Err(Failure::Gone) => return,
-            Err(Failure::Refused(refusal)) => {
-                refuse(pool, seat, service, refusal, &mut scratch.head);
-                return;
+            let deadline = Instant::now() + pool.limits.body;
+            let reader = BodyReader::new(stream, deadline, behind, filled - head_end);
+            match reader.read(head.framing, head.expects_continue, &mut scratch.body) {
+                Ok(behind) => rest = head_end + behind.start..head_end + behind.end,
+                Err(Failure::Gone) => return,
+                Err(Failure::Refused(refusal)) => {
+                    refuse(pool, seat, service, refusal, &mut scratch.head);
+                    return;
+                }
             }
-        };
+        }
         timeout_is_idle = !timed && !has_body;
 
-        seat.set(pool, Activity::Busy);
+        seat.set_busy();
         let request = Request {
             method: head.method,
             target: head.target,
             raw_path: head.raw_path,
             path: &head.path,
             query: head.query,
-            fields: head.fields(),
+            fields: head.fields,
             host: head.host,
             body: &scratch.body,
             caller: seat.caller,
@@ -125,8 +127,10 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
         };
         let goes_on = deliver(pool, seat, &reply, &scratch.head, body);
         service.answered(Some(&request), &reply);
-        // It may have held a secret.
-        scratch.body.zeroize();
+        if has_body {
+            // It may have held a secret.
+            scratch.body.zeroize();
+        }
         match after {
             After::KeepAlive if goes_on => {}
             After::LingeringClose if goes_on => return linger(pool, seat),
@@ -216,24 +220,37 @@ fn lay_out(
         After::KeepAlive => "keep-alive",
         After::Close | After::LingeringClose => "close",
     };
-    let _ = write!(
-        head,
-        "HTTP/1.1 {} {}\r\n",
-        reply.status,
-        reason(reply.status)
-    );
+    let mut add = |parts: &[&str]| {
+        for part in parts {
+            head.extend_from_slice(part.as_bytes());
+        }
+    };
+    let mut digits = [0; 10];
+    let status = decimal(reply.status.into(), &mut digits);
+    add(&["HTTP/1.1 ", status, " ", reason(reply.status), "\r\n"]);
     if let Some((name, value)) = reply.first_field {
-        let _ = write!(head, "{name}: {value}\r\n");
+        add(&[name, ": ", decimal(value, &mut digits), "\r\n"]);
     }
     if let Some(allow) = reply.allow {
-        let _ = write!(head, "Allow: {allow}\r\n");
+        add(&["Allow: ", allow, "\r\n"]);
     }
-    head.extend_from_slice(reply.entity.fields.as_bytes());
-    let _ = write!(
-        head,
-        "Date: {}\r\nServer: {}\r\nConnection: {connection}\r\n{}\r\n",
-        date.1,
-        service.server_name(),
-        reply.entity.last_field
-    );
+    let Entity {
+        fields, last_field, ..
+    } = &*reply.entity;
+    add(&[fields, "Date: ", &date.1]);
+    add(&["\r\nServer: ", service.server_name()]);
+    add(&["\r\nConnection: ", connection, "\r\n", last_field, "\r\n"]);
+}
+
+/// `number` in digits: `write!` takes longer than all the rest of a head.
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &str {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&digits[at..]).expect("digits are ASCII");
+        }
+    }
 }

@@ -13,19 +13,21 @@ use super::{Delivery, Reply};
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
-/// The pause between two pieces of a slow answer.
-const SLOW_STEP: Duration = Duration::from_millis(100);
+/// Pieces a second of a slow answer, where the rate has a byte for each.
+const SLOW_PIECES: u32 = 10;
 /// How long a request without an answer keeps its connection, unless that has to give way.
 const NO_ANSWER: Duration = Duration::from_secs(3600);
 
 /// Sends what is laid out as the reply wants it. Returns whether the connection can go on.
 pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body: &[u8]) -> bool {
     let stream = &seat.stream;
+    if let Some(hops) = reply.hop_limit
+        && set_hop_limit(stream, hops).is_err()
+    {
+        return false;
+    }
     match reply.delivery {
-        Delivery::Whole => with_hop_limit(stream, reply.hop_limit, || {
-            write_within(stream, head, body, pool.limits.write)
-        })
-        .is_ok(),
+        Delivery::Whole => write_within(stream, head, body, pool.limits.write).is_ok(),
         Delivery::Truncated { bytes } => {
             let cut = body.len().min(bytes);
             let _ = write_within(stream, head, &body[..cut], pool.limits.write);
@@ -33,11 +35,10 @@ pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body
         }
         Delivery::Slow { bytes_per_second } => {
             let whole = [head, body].concat();
-            let piece = (bytes_per_second as usize / 10).max(1);
-            let step = SLOW_STEP.max(Duration::from_secs_f64(
-                1.0 / f64::from(bytes_per_second.max(1)),
-            ));
-            let mut pieces = whole.chunks(piece);
+            let piece = (bytes_per_second / SLOW_PIECES).max(1);
+            let step = f64::from(piece) / f64::from(bytes_per_second.max(1));
+            let step = Duration::from_secs_f64(step);
+            let mut pieces = whole.chunks(piece as usize);
             pieces.all(|piece| {
                 let sent = write_within(stream, piece, b"", pool.limits.write).is_ok();
                 pool.pause(step);
@@ -86,28 +87,13 @@ pub(super) fn write_within(
     }
 }
 
-/// Runs `write` with the socket's hop limit lowered, as EC2 does for token answers
-/// (reference/imds.md, section 2), and raised again behind it for what a kept connection carries
-/// later.
-fn with_hop_limit(
-    stream: &TcpStream,
-    hop_limit: Option<u8>,
-    write: impl FnOnce() -> io::Result<()>,
-) -> io::Result<()> {
-    let Some(hops) = hop_limit else {
-        return write();
-    };
+/// Lowers the hop limit, for a token answer and all that follows on the connection: whoever received
+/// the token receives the rest, and what is sent again after a loss goes no further than at first.
+fn set_hop_limit(stream: &TcpStream, hops: u8) -> io::Result<()> {
     let socket = SockRef::from(stream);
-    if stream.local_addr()?.is_ipv4() {
-        let before = socket.ttl_v4()?;
-        socket.set_ttl_v4(hops.into())?;
-        write()?;
-        socket.set_ttl_v4(before)
-    } else {
-        let before = socket.unicast_hops_v6()?;
-        socket.set_unicast_hops_v6(hops.into())?;
-        write()?;
-        socket.set_unicast_hops_v6(before)
+    match stream.local_addr()?.is_ipv4() {
+        true => socket.set_ttl_v4(hops.into()),
+        false => socket.set_unicast_hops_v6(hops.into()),
     }
 }
 

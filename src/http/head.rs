@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::mem::MaybeUninit;
 
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
 use super::{Method, find};
 
@@ -112,20 +113,22 @@ pub(super) struct Head<'a> {
     /// The client asked to keep the connection (EC2 closes it otherwise, reference/imds.md,
     /// section 4).
     pub(super) keep_alive: bool,
-    fields: [Header<'a>; MAX_FIELDS],
-    field_count: usize,
+    pub(super) fields: &'a [Header<'a>],
+}
+
+/// Room for the fields of a head. It is not initialized: most heads have few.
+pub(super) type Fields<'a> = [MaybeUninit<Header<'a>>; MAX_FIELDS];
+
+/// Room for the fields of one head.
+pub(super) const fn no_fields<'a>() -> Fields<'a> {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn fields(&self) -> &[Header<'a>] {
-        &self.fields[..self.field_count]
-    }
-
     /// Parses the complete head `bytes`.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Head<'a>, Refusal> {
-        let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(bytes) {
+    pub(super) fn parse(bytes: &'a [u8], room: &'a mut Fields<'a>) -> Result<Head<'a>, Refusal> {
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, room) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Refusal::Malformed),
             Err(httparse::Error::TooManyHeaders) => return Err(Refusal::FieldsTooLarge),
@@ -137,23 +140,22 @@ impl<'a> Head<'a> {
         else {
             return Err(Refusal::Malformed);
         };
-        let field_count = request.headers.len();
-        let parsed = &fields[..field_count];
+        let fields: &[Header] = request.headers;
         let method = Method::parse(method).ok_or(Refusal::NotImplemented)?;
         let (authority, path_and_query) = split_target(method, target)?;
         let host = match authority {
             Some(authority) => {
-                host(parsed)?;
+                host(fields)?;
                 Some(authority)
             }
-            None => host(parsed)?,
+            None => host(fields)?,
         };
         let without_fragment = path_and_query.split('#').next().unwrap_or_default();
         let (raw_path, query) = match without_fragment.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (without_fragment, None),
         };
-        let raw_path = one_leading_slash(raw_path);
+        let raw_path = one_leading_slash(without_parameters(raw_path));
         Ok(Head {
             method,
             target,
@@ -161,11 +163,10 @@ impl<'a> Head<'a> {
             path: fold_slashes(raw_path),
             query,
             host,
-            framing: framing(parsed, minor)?,
-            expects_continue: expects_continue(parsed, minor)?,
-            keep_alive: keep_alive(parsed),
+            framing: framing(fields, minor)?,
+            expects_continue: expects_continue(fields, minor)?,
+            keep_alive: keep_alive(fields),
             fields,
-            field_count,
         })
     }
 }
@@ -208,6 +209,15 @@ fn split_target(method: Method, target: &str) -> Result<(Option<&str>, &str), Re
     }
     let path = &rest[path_start..];
     Ok((Some(authority), if path.is_empty() { "/" } else { path }))
+}
+
+/// Cuts the parameters of the last segment, as imds_mock.py does (reference/imds_mock_py.md, "HTTP").
+fn without_parameters(path: &str) -> &str {
+    let segment = path.rfind('/').map_or(0, |slash| slash + 1);
+    match path[segment..].find(';') {
+        Some(at) => &path[..segment + at],
+        None => path,
+    }
 }
 
 /// `//x` is asked by real clients and means `/x` (reference/imds.md, section 1).
@@ -330,7 +340,7 @@ mod tests {
     use super::*;
 
     fn refusal(head: &str) -> Option<u16> {
-        Head::parse(head.as_bytes())
+        Head::parse(head.as_bytes(), &mut no_fields())
             .err()
             .map(|refusal| refusal.status())
     }
@@ -423,11 +433,15 @@ mod tests {
 
     #[test]
     fn a_target_is_taken_apart() {
-        let head = Head::parse(b"GET //latest//x/?a=b?c#d HTTP/1.1\r\n\r\n").unwrap();
+        let mut room = no_fields();
+        let head = b"GET //latest//x/?a=b?c#d HTTP/1.1\r\n\r\n";
+        let head = Head::parse(head, &mut room).unwrap();
         assert_eq!(head.target, "//latest//x/?a=b?c#d");
         assert_eq!((head.raw_path, &*head.path), ("/latest//x/", "/latest/x/"));
         assert_eq!(head.query, Some("a=b?c"));
-        let head = Head::parse(b"GET http://h:1?q HTTP/1.1\r\nHost: other\r\n\r\n").unwrap();
+        let mut room = no_fields();
+        let head = b"GET http://h:1?q HTTP/1.1\r\nHost: other\r\n\r\n";
+        let head = Head::parse(head, &mut room).unwrap();
         assert_eq!((head.raw_path, head.host), ("", Some("h:1")));
     }
 }

@@ -17,8 +17,11 @@ use socket2::SockRef;
 use super::connection::{self, Scratch};
 use super::{Caller, Service};
 
-/// Threads that wait in accept() for each listener, between requests.
+/// Threads that wait in accept() for each listener from the start.
 const ACCEPTORS: usize = 2;
+/// Threads that go back to accept() after a connection. One more is called only when none is left
+/// there, so that a busy listener does not park and call a thread for every connection.
+const MAX_ACCEPTORS: usize = 16;
 /// How long a thread beyond those waits for work before it ends.
 const PARKED: Duration = Duration::from_secs(5);
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
@@ -91,6 +94,12 @@ impl Seat {
         let now = pool.started.elapsed().as_millis() as u64;
         self.activity
             .store(now * 4 + activity as u64, Ordering::Relaxed);
+    }
+
+    /// A request is being answered. Since when does not matter: such a connection never gives way.
+    pub(super) fn set_busy(&self) {
+        self.activity
+            .store(Activity::Busy as u64, Ordering::Relaxed);
     }
 
     /// Since when the connection has been in that state, if it is.
@@ -298,8 +307,7 @@ impl Pool {
                 Ok((stream, peer)) => {
                     if let Some(place) = self.seat(listener, stream, peer, &**service) {
                         connection::serve(&self, &place.seat, &**service, &mut scratch);
-                        drop(place);
-                        match self.next_listener(listener) {
+                        match self.leave(place, listener) {
                             Some(next) => listener = next,
                             None => return,
                         }
@@ -390,7 +398,7 @@ impl Pool {
         let place = Place {
             pool: self.clone(),
             seat,
-            index,
+            index: Some(index),
         };
         if nobody_accepts
             && !called
@@ -403,17 +411,21 @@ impl Pool {
         Some(place)
     }
 
-    /// Where this thread accepts next: at its own listener if few do, else where it is called
-    /// within a while. `None` ends the thread.
-    fn next_listener(&self, own: usize) -> Option<usize> {
+    /// Closes a connection and gives its place back. Returns where this thread accepts next: at its
+    /// own listener if few do, else where it is called within a while. `None` ends the thread.
+    fn leave(&self, mut place: Place, own: usize) -> Option<usize> {
         let mut state = self.lock();
+        place.give_back(&mut state);
         if self.is_stopping() {
             return None;
         }
-        if state.acceptors[own] < ACCEPTORS {
+        if state.acceptors[own] < MAX_ACCEPTORS {
             state.acceptors[own] += 1;
             return Some(own);
         }
+        drop(state);
+        drop(place);
+        let mut state = self.lock();
         state.parked += 1;
         let mut state = self
             .called
@@ -427,20 +439,31 @@ impl Pool {
     }
 }
 
-/// A connection's place in the pool, given back when it is dropped.
+/// A connection's place in the pool, given back when it is dropped at the latest.
 struct Place {
     pool: Arc<Pool>,
     seat: Arc<Seat>,
-    index: usize,
+    index: Option<usize>,
+}
+
+impl Place {
+    fn give_back(&mut self, state: &mut State) {
+        let Some(index) = self.index.take() else {
+            return;
+        };
+        state.seats[index] = None;
+        state.free.push(index);
+        if self.pool.is_stopping() {
+            self.pool.stopped.notify_all();
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.pool.lock();
-        state.seats[self.index] = None;
-        state.free.push(self.index);
-        if self.pool.is_stopping() {
-            self.pool.stopped.notify_all();
+        if self.index.is_some() {
+            let pool = self.pool.clone();
+            self.give_back(&mut pool.lock());
         }
     }
 }

@@ -48,11 +48,20 @@ impl Imds {
         }
         let instance = self.instance();
         let showing = self.events.showing(&self.clock, None, path);
-        let tree = instance.view(&self.events, showing);
+        let tree = instance.view(&self.events, showing, &self.clock);
         tree.get(path).ok_or(Refused::NotThere)
     }
 
-    /// Applies all changes at once, or none.
+    /// Removes a value, or a directory with all that is below it, which has to be there.
+    pub fn remove(&self, path: &str) -> Result<(), Refused> {
+        if self.instance().tree.get(path).is_none() {
+            return Err(Refused::NotThere);
+        }
+        self.change(&[(path.to_owned(), None)])
+    }
+
+    /// Applies all changes at once, or none. As in the configuration, what is to be removed need
+    /// not be there.
     pub fn change(&self, changes: &[Change]) -> Result<(), Refused> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let instance = self.instance();
@@ -70,9 +79,6 @@ impl Imds {
         }
         // Removals first, as in the configuration: a directory can make way for a leaf.
         for (path, _) in changes.iter().filter(|(_, value)| value.is_none()) {
-            if instance.tree.get(path).is_none() {
-                return Err(Refused::NotThere);
-            }
             leaves.remove(path);
         }
         for (path, value) in changes {
@@ -86,5 +92,16 @@ impl Imds {
         let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;
         self.set(changed);
         Ok(())
+    }
+
+    /// Dates the tree by the clock, which was moved: no document is from the future.
+    pub fn redate(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = self.instance();
+        let (config, leaves) = (instance.config.clone(), instance.leaves.clone());
+        // What was built once has no conflict.
+        if let Ok(redated) = Instance::build(config, leaves, &self.clock) {
+            self.set(redated);
+        }
     }
 }

@@ -82,9 +82,13 @@ impl Event {
 
     fn phase(&self, now: OffsetDateTime) -> Phase {
         match (self.closed, self.maintenance_times()) {
-            _ if now < self.notice => Phase::Pending,
+            // Whoever was told of it may be told of its end before its notice.
             (Some(phase), _) => phase,
-            (None, Some((_, not_after))) if now > not_after => Phase::Completed,
+            (None, _) if now < self.notice => Phase::Pending,
+            // Over at the second that its document says.
+            (None, Some((_, not_after))) if now >= not_after.truncate_to_second() => {
+                Phase::Completed
+            }
             (None, _) => Phase::Active,
         }
     }
@@ -192,7 +196,8 @@ impl Events {
         }
         list.issued += 1;
         let notice = match spec.notice {
-            Notice::Now => now,
+            // As it is shown: a clock set back to that second finds it there.
+            Notice::Now => now.truncate_to_second(),
             Notice::In(after) => later(now, after),
             Notice::At(at) => at,
         };
@@ -240,7 +245,8 @@ impl Events {
         list.events.len() < before
     }
 
-    /// What shows to `client`, who asks for `path`; without a client, what shows to everyone.
+    /// What shows to `client`, who asks for `path`, in the order of the notices: where two events
+    /// have the same document, the later one is in it. Without a client, what shows to everyone.
     pub fn showing(&self, clock: &Clock, client: Option<IpAddr>, path: &str) -> Showing {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Showing::new();
@@ -250,9 +256,13 @@ impl Events {
         let visible = list.events.iter_mut().filter_map(|event| {
             let phase = event.phase(now);
             let shows = phase != Phase::Pending && event.shows_to(client, path);
-            shows.then(|| (event.id.clone(), phase))
+            shows.then(|| (event.notice, event.id.clone(), phase))
         });
-        visible.collect()
+        let mut visible: Vec<_> = visible.collect();
+        visible.sort_by_key(|(notice, ..)| *notice);
+        (visible.into_iter())
+            .map(|(_, id, phase)| (id, phase))
+            .collect()
     }
 
     /// Adds the documents of what shows.
@@ -341,11 +351,14 @@ pub fn from_config(specs: &[EventSpec], now_ms: i64) -> Events {
     events
 }
 
-/// The keys that [`Events::close`] is told by.
-pub fn parse_closing(object: &Map<String, Value>) -> Option<Phase> {
+/// What [`Events::close`] is told by: one key, `state`. The error names the key that is wrong.
+pub fn parse_closing(object: &Map<String, Value>) -> Result<Phase, String> {
+    if let Some(key) = object.keys().find(|key| *key != "state") {
+        return Err(format!("{key}: unknown here"));
+    }
     match object.get("state").and_then(Value::as_str) {
-        Some("completed") => Some(Phase::Completed),
-        Some("canceled") => Some(Phase::Canceled),
-        _ => None,
+        Some("completed") => Ok(Phase::Completed),
+        Some("canceled") => Ok(Phase::Canceled),
+        _ => Err("state: expected \"completed\" or \"canceled\"".to_owned()),
     }
 }

@@ -2,10 +2,9 @@
 //! section 7), made once for each set of credentials and handed out unchanged until they change.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::RoleSlot;
 use super::dynamic::object;
@@ -16,7 +15,7 @@ use crate::http::Entity;
 use crate::role::{Current, RoleArn};
 
 /// Static credentials without a date of their own are dated that far ahead, as on EC2.
-const LIFETIME: Duration = Duration::from_secs(6 * 3600);
+const LIFETIME: Duration = Duration::hours(6);
 /// How often they are dated anew.
 const REDATED_MS: i64 = 3600 * 1000;
 
@@ -65,7 +64,7 @@ pub fn add(config: &Config, role: &RoleSlot, clock: &Arc<Clock>, leaves: &mut Le
             key_fields(
                 keys.each_ref().map(String::as_str),
                 updated,
-                updated + LIFETIME,
+                updated.saturating_add(LIFETIME),
             ),
             updated,
         )
@@ -216,7 +215,7 @@ fn of_static(config: &Config, fixed: &StaticRole, clock: &Arc<Clock>) -> LiveDoc
                     .map_or("", |token| token.expose());
                 let secret = credentials.secret_access_key.expose();
                 let keys = [&*credentials.access_key_id, secret, token];
-                let expires = expiration.unwrap_or(updated + LIFETIME);
+                let expires = expiration.unwrap_or(updated.saturating_add(LIFETIME));
                 ("Success", key_fields(keys, updated, expires))
             }
         };

@@ -56,11 +56,12 @@ pub fn put(path: &str, bytes: impl Into<Vec<u8>>, leaves: &mut Leaves) {
     leaves.text(path, bytes);
     // Clients split each line of this listing at a `=`.
     if let Some(below) = path.strip_prefix("meta-data/public-keys/")
-        && let Some((index, _)) = below.split_once('/')
-        && let key = format!("meta-data/public-keys/{index}")
+        && let Some((name, _)) = below.split_once('/')
+        && let Ok(index) = name.parse::<u32>()
+        && let key = format!("meta-data/public-keys/{name}")
         && !leaves.has_label(&key)
     {
-        leaves.rank(&key, index.parse().unwrap_or(u32::MAX));
-        leaves.label(key, format!("{index}=key-{index}"));
+        leaves.rank(&key, index);
+        leaves.label(key, format!("{name}=key-{index}"));
     }
 }

@@ -6,9 +6,12 @@ mod dynamic;
 pub mod events;
 pub mod faults;
 mod iam;
+pub mod journal;
 mod meta_data;
+pub mod observer;
 pub mod token;
 pub mod tree;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -80,7 +83,6 @@ pub struct Instance {
     tree: Arc<Tree>,
     /// The tree with the events that show to some client, for each set of them.
     views: Mutex<HashMap<Showing, Arc<Tree>>>,
-    produced: String,
     versions: Arc<Entity>,
 }
 
@@ -117,14 +119,13 @@ impl Instance {
             tree: Arc::new(leaves.build(&produced)?),
             leaves,
             views: Mutex::default(),
-            produced,
             versions: Arc::new(versions),
         })
     }
 
     /// The tree in which those events show. An event that has no place in it (a leaf was put where
     /// it needs a directory) does not show.
-    fn view(&self, events: &Events, showing: Showing) -> Arc<Tree> {
+    fn view(&self, events: &Events, showing: Showing, clock: &Clock) -> Arc<Tree> {
         if showing.is_empty() {
             return self.tree.clone();
         }
@@ -134,7 +135,7 @@ impl Instance {
         }
         let mut leaves = self.leaves.clone();
         events.add_to(&showing, &mut leaves);
-        let tree = leaves.build(&self.produced);
+        let tree = leaves.build(&clock::http_date(clock.now()));
         let tree = tree.map_or_else(|_| self.tree.clone(), Arc::new);
         if views.len() >= MAX_VIEWS {
             views.clear();
@@ -309,7 +310,7 @@ impl Imds {
                 let showing = self.events.showing(&self.clock, client, rest);
                 match showing.is_empty() {
                     true => instance.tree.get(rest),
-                    false => instance.view(&self.events, showing).get(rest),
+                    false => (instance.view(&self.events, showing, &self.clock)).get(rest),
                 }
             }
         };

@@ -1,7 +1,7 @@
 //! Session tokens of IMDSv2: issued with a lifetime, forgotten when it is over. Memory is bounded
 //! for every client and in all, and neither issuing nor checking slows down with their number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,22 +9,22 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
 /// The longest life of a token, six hours (reference/imds.md, section 2).
-pub const MAX_TTL_SECONDS: u32 = 21600;
+pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Live tokens of one client address; beyond them its own oldest goes.
 pub const MAX_PER_CLIENT: usize = 16_384;
-/// Live tokens in all; beyond them the oldest of whoever issues goes, or, of a client that has
-/// none, the oldest of all.
+/// Live tokens in all; beyond them the oldest of whoever issues goes or, where a client has none,
+/// the one that ends first.
 pub const MAX_TOKENS: usize = 262_144;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
 const TOKEN_LENGTH: usize = 56;
 const PREFIX: [u8; 3] = [1, 0, 4];
 const RANDOM: usize = 37;
-/// Entries that each issue looks over for expired ones.
-const SWEPT_PER_ISSUE: usize = 4;
+/// Expired tokens that one issue removes if it needs no room, so that none takes long.
+const REMOVED_PER_ISSUE: usize = 64;
 
 /// A token's lifetime, 1..=[`MAX_TTL_SECONDS`] seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ttl(u32);
+pub struct Ttl(u16);
 
 impl Ttl {
     /// Parses the value of `X-aws-ec2-metadata-token-ttl-seconds`: decimal digits alone.
@@ -37,7 +37,7 @@ impl Ttl {
     }
 
     pub fn seconds(self) -> u32 {
-        self.0
+        self.0.into()
     }
 }
 
@@ -49,12 +49,17 @@ struct Entry {
     /// The random part, cut: the first 16 bytes are its place in the map, the rest is compared.
     key: Option<u128>,
     rest: [u8; RANDOM - 16],
+    /// How long it was to live: from its end that tells when it was issued.
+    ttl_seconds: u16,
     expires_ms: i64,
     client: IpAddr,
     /// The client's next older and next younger token.
     older: u32,
     younger: u32,
 }
+
+/// All tokens together shall stay within 64 MiB, their maps included.
+const _: () = assert!(size_of::<Entry>() <= 96);
 
 #[derive(Clone, Copy)]
 struct Client {
@@ -63,15 +68,16 @@ struct Client {
     count: u32,
 }
 
-/// Tokens by random part and by client. An entry is in `by_key` exactly while it has a key.
+/// Tokens by random part and by client. An entry is in `by_key` and in `by_expiry` exactly
+/// while it has a key.
 #[derive(Default)]
 struct Store {
     by_key: HashMap<u128, u32>,
+    /// When which entry ends: what has expired is found without looking at what lives.
+    by_expiry: BTreeSet<(i64, u32)>,
     clients: HashMap<IpAddr, Client>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// Where the next sweep begins.
-    cursor: usize,
 }
 
 /// All tokens of the instance.
@@ -92,13 +98,33 @@ impl Tokens {
         bytes[..PREFIX.len()].copy_from_slice(&PREFIX);
         getrandom::fill(&mut bytes[PREFIX.len()..])?;
         let (key, rest) = split(&bytes);
-        let expires_ms = now_ms + i64::from(ttl.0) * 1000;
-        self.lock().insert(key, rest, client, expires_ms, now_ms);
+        self.lock().insert(key, rest, client, ttl, now_ms);
         Ok(URL_SAFE.encode(bytes))
     }
 
     /// The whole seconds, rounded up, that `token` still lives; `None` if it does not.
     pub fn remaining(&self, token: &str, now_ms: i64) -> Option<u32> {
+        let left_ms = self.find(token, |entry| entry.expires_ms)? - now_ms;
+        (left_ms > 0).then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+    }
+
+    /// The whole seconds since `token` was issued; `None` if it never was or is forgotten.
+    pub fn age(&self, token: &str, now_ms: i64) -> Option<i64> {
+        let issued_ms = self.find(token, |entry| {
+            entry.expires_ms - i64::from(entry.ttl_seconds) * 1000
+        })?;
+        Some((now_ms - issued_ms).div_euclid(1000))
+    }
+
+    /// How many tokens live.
+    pub fn live(&self, now_ms: i64) -> usize {
+        let store = self.lock();
+        let expired = store.by_expiry.range(..(now_ms + 1, 0)).count();
+        store.by_expiry.len() - expired
+    }
+
+    /// What `read` makes of the entry of a token, live or not yet forgotten.
+    fn find<T>(&self, token: &str, read: impl FnOnce(&Entry) -> T) -> Option<T> {
         if token.len() != TOKEN_LENGTH {
             return None;
         }
@@ -108,9 +134,8 @@ impl Tokens {
         let (key, rest) = split(bytes);
         let store = self.lock();
         let entry = &store.entries[*store.by_key.get(&key)? as usize];
-        let left_ms = entry.expires_ms - now_ms;
-        let live = bytes.starts_with(&PREFIX) && entry.rest == rest && left_ms > 0;
-        live.then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+        let is_it = bytes.starts_with(&PREFIX) && entry.rest == rest;
+        is_it.then(|| read(entry))
     }
 }
 
@@ -127,11 +152,11 @@ impl Store {
         key: u128,
         rest: [u8; RANDOM - 16],
         client: IpAddr,
-        expires_ms: i64,
+        ttl: Ttl,
         now_ms: i64,
     ) {
-        self.sweep(now_ms);
         self.make_room(client, now_ms);
+        let expires_ms = now_ms + i64::from(ttl.0) * 1000;
         let mut of_client = self.clients.get(&client).copied().unwrap_or(Client {
             oldest: NONE,
             youngest: NONE,
@@ -140,6 +165,7 @@ impl Store {
         let entry = Entry {
             key: Some(key),
             rest,
+            ttl_seconds: ttl.0,
             expires_ms,
             client,
             older: of_client.youngest,
@@ -163,64 +189,42 @@ impl Store {
         of_client.count += 1;
         self.clients.insert(client, of_client);
         self.by_key.insert(key, index);
+        self.by_expiry.insert((expires_ms, index));
     }
 
-    /// Looks over the next few entries and frees those that have expired, so that all are looked
-    /// over in time.
-    fn sweep(&mut self, now_ms: i64) {
-        for _ in 0..SWEPT_PER_ISSUE.min(self.entries.len()) {
-            self.cursor = (self.cursor + 1) % self.entries.len();
-            self.remove_if_expired(self.cursor as u32, now_ms);
+    /// Makes room for one more token of `client`: what has expired goes before what lives.
+    fn make_room(&mut self, client: IpAddr, now_ms: i64) {
+        let mut removed = 0;
+        while let Some(&(expires_ms, index)) = self.by_expiry.first()
+            && expires_ms <= now_ms
+            && (removed < REMOVED_PER_ISSUE || self.is_full_for(client))
+        {
+            self.remove(index);
+            removed += 1;
         }
         if self.by_key.is_empty() && self.entries.len() > MAX_PER_CLIENT {
             // A flood is over: give its memory back.
             *self = Store::default();
         }
-    }
-
-    fn remove_if_expired(&mut self, index: u32, now_ms: i64) {
-        let entry = &self.entries[index as usize];
-        if entry.key.is_some() && entry.expires_ms <= now_ms {
-            self.remove(index);
-        }
-    }
-
-    /// Makes room for one more token of `client`: what has expired goes before what lives.
-    fn make_room(&mut self, client: IpAddr, now_ms: i64) {
-        let held = self.clients.get(&client).copied();
-        let full = self.by_key.len() >= MAX_TOKENS;
-        if let Some(own) = held {
-            if full || own.count as usize >= MAX_PER_CLIENT {
-                // At most MAX_PER_CLIENT steps, and only for who is at the limit.
-                let mut next = own.oldest;
-                while next != NONE {
-                    let index = next;
-                    next = self.entries[index as usize].younger;
-                    self.remove_if_expired(index, now_ms);
-                }
-            }
-            if let Some(own) = self.clients.get(&client)
-                && (self.by_key.len() >= MAX_TOKENS || own.count as usize >= MAX_PER_CLIENT)
-            {
-                self.remove(own.oldest);
-            }
-        } else if full {
-            // Everything is in use: the cursor's walk is as old-first as one can have for nothing.
-            let len = self.entries.len();
-            let oldest = (0..len)
-                .map(|step| ((self.cursor + step) % len) as u32)
-                .find(|&index| self.entries[index as usize].key.is_some());
-            if let Some(index) = oldest {
-                let owner = self.entries[index as usize].client;
-                self.remove(self.clients[&owner].oldest);
+        if self.is_full_for(client) {
+            let own = self.clients.get(&client).map(|own| own.oldest);
+            let first = self.by_expiry.first().map(|(_, index)| *index);
+            if let Some(index) = own.or(first) {
+                self.remove(index);
             }
         }
+    }
+
+    fn is_full_for(&self, client: IpAddr) -> bool {
+        let held = self.clients.get(&client).map_or(0, |own| own.count);
+        self.by_key.len() >= MAX_TOKENS || held as usize >= MAX_PER_CLIENT
     }
 
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(key) = entry.key.take() else { return };
         let (client, older, younger) = (entry.client, entry.older, entry.younger);
+        self.by_expiry.remove(&(entry.expires_ms, index));
         self.by_key.remove(&key);
         self.free.push(index);
         if older != NONE {
@@ -289,6 +293,20 @@ mod tests {
     }
 
     #[test]
+    fn a_token_ages_with_the_clock_until_it_is_forgotten() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(A, ttl(60), 1000).unwrap();
+        for (now_ms, age, live) in [(1000, 0, 1), (1999, 0, 1), (60_999, 59, 1), (61_000, 60, 0)] {
+            assert_eq!(tokens.age(&token, now_ms), Some(age));
+            assert_eq!(tokens.live(now_ms), live);
+        }
+        tokens.issue(B, ttl(60), 61_000).unwrap();
+        assert_eq!(tokens.age(&token, 61_000), None);
+        assert_eq!(tokens.age("", 61_000), None);
+        assert_eq!(tokens.live(61_000), 1);
+    }
+
+    #[test]
     fn a_token_changed_in_any_place_is_no_token() {
         let tokens = Tokens::default();
         let token = tokens.issue(A, ttl(60), 0).unwrap();
@@ -315,6 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn issuing_at_the_limit_takes_no_longer() {
+        let tokens = Tokens::default();
+        let thousand = || {
+            let since = std::time::Instant::now();
+            (0..1000).for_each(|_| drop(tokens.issue(A, ttl(60), 0).unwrap()));
+            since.elapsed()
+        };
+        let below = (0..16).map(|_| thousand()).min().unwrap();
+        let _reaching_it = [thousand(), thousand()];
+        assert_eq!(tokens.lock().by_key.len(), MAX_PER_CLIENT);
+        let at_it = (0..16).map(|_| thousand()).min().unwrap();
+        assert!(at_it < 5 * below, "{at_it:?} at the limit, {below:?} below");
+    }
+
+    #[test]
     fn the_expired_leave_before_the_living() {
         let tokens = Tokens::default();
         let long = tokens.issue(A, ttl(600), 0).unwrap();
@@ -334,6 +367,7 @@ mod tests {
         assert_eq!(tokens.remaining(&late, 0), Some(60));
         let store = tokens.lock();
         assert_eq!(store.by_key.len(), MAX_TOKENS);
+        assert_eq!(store.by_expiry.len(), MAX_TOKENS);
         let counted: u32 = store.clients.values().map(|client| client.count).sum();
         assert_eq!(counted as usize, MAX_TOKENS);
     }

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
-use time::macros::format_description;
 
 /// `Date` has whole seconds, and servers are known to keep it for another second.
 const DATE_IS_OLD_BY: Duration = Duration::from_secs(2);
@@ -64,14 +63,6 @@ impl Clock {
     }
 }
 
-/// `YYYY-MM-DDTHH:MM:SSZ`.
-pub(super) fn iso(at: OffsetDateTime) -> String {
-    at.format(format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second]Z"
-    ))
-    .expect("every field of the format is a date's")
-}
-
 /// `wait` after `at`, at most the last date there is.
 pub(super) fn later(at: OffsetDateTime, wait: Duration) -> OffsetDateTime {
     at.saturating_add(wait.try_into().unwrap_or(time::Duration::MAX))
@@ -80,6 +71,7 @@ pub(super) fn later(at: OffsetDateTime, wait: Duration) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::iso;
 
     const SECOND: time::Duration = time::Duration::SECOND;
 

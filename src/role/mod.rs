@@ -30,7 +30,7 @@ pub use refresh::Log;
 pub use secret::{BadCredentials, Credentials, Secret};
 pub use settings::{FieldError, Settings, Warning};
 pub use spec::Spec;
-pub use state::{Current, Failure, FailureCode, LastError, Session, VerboseStatus};
+pub use state::{Current, Failure, FailureCode, LastError, Measures, Session, VerboseStatus};
 pub use sts::{BadCaBundle, Limits};
 
 use refresh::{Event, Refresher};
@@ -143,6 +143,11 @@ impl Role {
         self.board
             .read()
             .verbose(spec.arn().as_str(), spec.session_name())
+    }
+
+    /// What the metrics tell of it.
+    pub fn measures(&self) -> Measures {
+        self.board.read().measures()
     }
 
     /// Ends the refreshing; returns at once. A call under way is left to the end of the process.

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::clock::{Clock, iso};
+use super::clock::Clock;
 use super::secret::Credentials;
 use super::spec::Spec;
 use super::state::{Board, Failure, FailureCode, LastError, Session, State};
 use super::store::Store;
 use super::sts::{Client, Exchange};
+use crate::clock::iso;
 
 /// How often the wall clock is looked at: a machine that slept is late by this much at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -113,6 +114,7 @@ impl Refresher {
             last_attempt: None,
             last_error: None,
             next_attempt: None,
+            renewals: 0,
         };
         let mut refresher = Refresher {
             spec,

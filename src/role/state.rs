@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::clock::{Clock, iso};
+use super::clock::Clock;
 use super::secret::{Credentials, Secret};
+use crate::clock::iso;
 
 /// Credentials that STS handed out. Key, secret, token and dates belong together and change
 /// together.
@@ -155,6 +156,17 @@ pub struct VerboseStatus {
     pub clock_correction_seconds: i64,
 }
 
+/// The role in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measures {
+    /// As in [`VerboseStatus`].
+    pub state: &'static str,
+    /// Until the credentials expire, by STS's clock; `None` when there are none.
+    pub seconds_left: Option<i64>,
+    /// How often a session took the place of an earlier one.
+    pub renewals: u64,
+}
+
 /// Everything that is published, as one value.
 #[derive(Clone)]
 pub(super) struct State {
@@ -168,6 +180,8 @@ pub(super) struct State {
     pub(super) last_attempt: Option<OffsetDateTime>,
     pub(super) last_error: Option<LastError>,
     pub(super) next_attempt: Option<OffsetDateTime>,
+    /// How often a session took the place of an earlier one.
+    pub(super) renewals: u64,
 }
 
 impl State {
@@ -184,6 +198,15 @@ impl State {
             (Some(_), Some(_), _) => "stale",
             (None, _, true) => "waiting",
             (None, _, false) => "failed",
+        }
+    }
+
+    pub(super) fn measures(&self) -> Measures {
+        let left = |session: &Arc<Session>| (session.expires - self.clock.now()).whole_seconds();
+        Measures {
+            state: self.name(),
+            seconds_left: self.live().map(left),
+            renewals: self.renewals,
         }
     }
 

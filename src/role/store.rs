@@ -13,9 +13,9 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::arn::RoleArn;
-use super::clock::iso;
 use super::secret::{BadCredentials, Credentials, Fields, Secret};
 use super::state::Session;
+use crate::clock::iso;
 
 /// What a restart finds.
 #[derive(Default)]

@@ -12,10 +12,11 @@ use ureq::{Agent, Body, Proxy};
 use zeroize::Zeroizing;
 
 use super::answer::{self, CallError, Grant};
-use super::clock::{Clock, iso};
+use super::clock::Clock;
 use super::secret::Credentials;
 use super::sigv4::{self, amz_date, percent_encode};
 use super::spec::Spec;
+use crate::clock::iso;
 
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::common::{Mock, TempFile, imds_mock, output_of, run};
+use crate::common::{Mock, TempFile, imds_mock, run, run_any};
 use crate::sts::FakeSts;
 use crate::{ARN, HOUR, start, start_with, wait_until, with_role};
 
@@ -302,9 +302,9 @@ fn root_certificates_are_asked_for_by_a_variable_that_is_set() {
         ("/no/such/bundle", "No such file"),
         ("/dev/null", "no certificate"),
     ] {
-        let (status, stdout, stderr) = output_of(&mut with_bundle(bundle));
+        let (status, stdout, stderr) = run_any(&mut with_bundle(bundle));
         assert_eq!(status, 78, "{stderr}");
-        assert_eq!(stdout, "", "announced, and then ended");
+        assert_eq!(stdout, b"", "announced, and then ended");
         for part in ["AWS_CA_BUNDLE", bundle, said] {
             assert!(stderr.contains(part), "{part}: {stderr}");
         }

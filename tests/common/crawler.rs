@@ -24,7 +24,7 @@ pub fn named(directory: &str, listing: &str) -> Vec<String> {
     let depth = directory.matches('/').count();
     let names = listing.lines().map(|name| match name.split_once('=') {
         // `0=my-key` is the directory `0/`.
-        Some((index, _)) if directory.ends_with("/public-keys/") => format!("{index}/"),
+        Some((index, _)) if is_index(directory, index) => format!("{index}/"),
         _ => name.to_owned(),
     });
     names
@@ -35,6 +35,10 @@ pub fn named(directory: &str, listing: &str) -> Vec<String> {
             _ => format!("{directory}{name}"),
         })
         .collect()
+}
+
+fn is_index(directory: &str, name: &str) -> bool {
+    directory.ends_with("/meta-data/public-keys/") && name.parse::<u32>().is_ok()
 }
 
 struct Walk<'a> {

@@ -4,8 +4,10 @@
 // Every test program compiles this room for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod catalogue;
 pub mod crawler;
 pub mod http;
+pub mod live;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -108,7 +110,8 @@ impl Mock {
         Mock::with(config, &[])
     }
 
-    /// Serves `config` with more arguments. There is a start line for each `--host`.
+    /// Serves `config` with more arguments. There is a start line for each `--host`, and one for the
+    /// admin service if `--admin-port` asks for it.
     pub fn with(config: &Value, arguments: &[&str]) -> Mock {
         let file = TempFile::new(config.to_string());
         let mut command = imds_mock();
@@ -117,7 +120,8 @@ impl Mock {
             command.args(["--port", "0"]);
         }
         let hosts = arguments.iter().filter(|a| **a == "--host").count();
-        Mock::spawn(command, hosts.max(1), Some(file))
+        let admin = usize::from(arguments.contains(&"--admin-port"));
+        Mock::spawn(command, hosts.max(1) + admin, Some(file))
     }
 
     /// Starts `command`, which prints that many start lines.
@@ -184,6 +188,34 @@ impl Mock {
     /// Asks on a connection of its own, which the server has to close behind the answer.
     pub fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
         http::ask(self.address(), method, target, fields)
+    }
+
+    /// Serves `config` with an admin service on loopback beside it.
+    pub fn with_admin(config: &Value, arguments: &[&str]) -> Mock {
+        let admin = ["--admin-host", "127.0.0.1", "--admin-port", "0"];
+        Mock::with(config, &[&admin[..], arguments].concat())
+    }
+
+    /// Asks the admin service, with a body if there is one.
+    pub fn admin(&self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.admin_with(method, target, &[], body)
+    }
+
+    /// The same, with more fields.
+    pub fn admin_with(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let body = body.as_ref();
+        let length = body.len().to_string();
+        let fields = [fields, &[("Content-Length", &length)]].concat();
+        let address = self.addresses.last().expect("it prints a start line");
+        let mut connection = Connection::open(*address);
+        connection.send([http::request(method, target, &fields).as_bytes(), body].concat());
+        connection.answer_to(method)
     }
 
     /// A token for the whole test.
@@ -288,33 +320,35 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 
 /// Runs the program to its end: status, stdout, stderr. One that serves instead fails the test.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = imds_mock();
-    output_of(command.args(arguments))
+    let (status, stdout, stderr) = run_any(imds_mock().args(arguments));
+    let stdout = String::from_utf8(stdout).expect("it prints UTF-8");
+    (status, stdout, stderr)
 }
 
-/// The same for a command already made.
-pub fn output_of(command: &mut Command) -> (i32, String, String) {
+/// Runs any program to its end: status, stdout, stderr.
+pub fn run_any(command: &mut Command) -> (i32, Vec<u8>, String) {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("it was built");
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = std::thread::spawn(move || read_to_end(stdout));
     let stderr = std::thread::spawn(move || read_to_end(stderr));
-    let status = wait(&mut child, PATIENCE);
+    let status = wait(&mut child, PATIENCE * 3);
     let _ = child.kill();
     let _ = child.wait();
-    let (stdout, stderr) = (stdout.join(), stderr.join());
-    let (stdout, stderr) = (stdout.expect("UTF-8"), stderr.expect("UTF-8"));
+    let text = |bytes| String::from_utf8(bytes).expect("it prints UTF-8");
+    let stdout = stdout.join().expect("it only reads");
+    let stderr = text(stderr.join().expect("it only reads"));
     let Some(status) = status else {
-        panic!("{command:?} runs on; stdout: {stdout}, stderr: {stderr}");
+        panic!("{command:?} runs on: {}{stderr}", text(stdout));
     };
-    (status.code().expect("no signal ends it"), stdout, stderr)
+    let status = status.code().expect("no signal ends it");
+    (status, stdout, stderr)
 }
 
-fn read_to_end(pipe: Option<impl Read>) -> String {
-    let mut text = String::new();
-    let read = pipe.expect("piped").read_to_string(&mut text);
-    read.expect("it prints UTF-8");
-    text
+fn read_to_end(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.expect("piped").read_to_end(&mut bytes);
+    bytes
 }
 
 /// The text of a file of the reference folder beside the repository; `None`, said on stderr, where

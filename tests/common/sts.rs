@@ -1,17 +1,21 @@
 //! An STS on loopback for tests: knows AssumeRole only, checks signatures, dates and tokens, hands
 //! out sessions of seconds, and misbehaves on request.
 
+#[path = "sts_request.rs"]
+mod request;
+
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use imds_mock::role::sigv4;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
+
+use request::{Request, expected_authorization, parse_form, read_request, rfc3339};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -256,31 +260,6 @@ impl State {
     }
 }
 
-struct Request {
-    head: String,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> &str {
-        let found = self.headers.iter().find(|(known, _)| known == name);
-        found.map_or("", |(_, value)| value)
-    }
-
-    /// The part of `Authorization` behind `name=`.
-    fn credential_part(&self, name: &str) -> &str {
-        let (_, rest) = self
-            .header("authorization")
-            .split_once(name)
-            .unwrap_or_default();
-        rest.trim_start_matches('=')
-            .split(',')
-            .next()
-            .unwrap_or_default()
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
@@ -409,94 +388,6 @@ impl Shared {
         }
         error_xml("SignatureDoesNotMatch", &message.replace('<', "&lt;"))
     }
-}
-
-/// What `Authorization` must be for what arrived.
-fn expected_authorization(request: &Request, key: &Key) -> String {
-    let signed: Vec<&str> = request
-        .credential_part("SignedHeaders")
-        .split(';')
-        .collect();
-    let headers: Vec<(&str, &str)> = request
-        .headers
-        .iter()
-        .filter(|(name, _)| signed.contains(&name.as_str()))
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let region = request.credential_part("Credential").split('/').nth(2);
-    let mut line = request.head.split(' ');
-    sigv4::authorization(
-        &sigv4::Request {
-            method: line.next().unwrap_or_default(),
-            target: line.next().unwrap_or_default(),
-            headers: &headers,
-            body: request.body.as_bytes(),
-        },
-        &sigv4::Scope {
-            amz_date: request.header("x-amz-date"),
-            region: region.unwrap_or_default(),
-            service: "sts",
-        },
-        &key.id,
-        &key.secret,
-    )
-}
-
-fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
-    let mut reader = BufReader::new(stream);
-    let mut line = || {
-        let mut text = String::new();
-        reader
-            .read_line(&mut text)
-            .map(|_| text.trim_end().to_owned())
-    };
-    let head = line()?;
-    let mut headers = Vec::new();
-    loop {
-        let text = line()?;
-        let Some((name, value)) = text.split_once(':') else {
-            break;
-        };
-        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
-    let mut request = Request {
-        head,
-        headers,
-        body: String::new(),
-    };
-    let length = request.header("content-length").parse().unwrap_or(0);
-    reader.take(length).read_to_string(&mut request.body)?;
-    Ok(request)
-}
-
-fn parse_form(body: &str) -> HashMap<String, String> {
-    body.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (decode(name), decode(value)))
-        .collect()
-}
-
-fn decode(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        bytes.extend(u8::from_str_radix(&part[..2], 16));
-        bytes.extend(part[2..].bytes());
-    }
-    String::from_utf8(bytes).expect("what was encoded is UTF-8")
-}
-
-fn rfc3339(amz_date: &str) -> String {
-    let part = |range| amz_date.get(range).unwrap_or("00");
-    format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        part(0..4),
-        part(4..6),
-        part(6..8),
-        part(9..11),
-        part(11..13),
-        part(13..15)
-    )
 }
 
 fn error_xml(code: &str, message: &str) -> String {

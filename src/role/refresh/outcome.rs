@@ -6,8 +6,8 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use super::{Bootstrap, Call, Offered, Purpose, Refresher, unanswered_at_expiry};
+use crate::clock::iso;
 use crate::role::answer::{CallError, Grant, Kind};
-use crate::role::clock::iso;
 use crate::role::schedule::{self, Failed, random};
 use crate::role::secret::Credentials;
 use crate::role::state::{Failure, FailureCode, LastError, Session};
@@ -52,6 +52,7 @@ impl Refresher {
         self.failures = 0;
         self.state.last_error = None;
         self.state.failure = unanswered_at_expiry(&session);
+        self.state.renewals += u64::from(self.state.session.is_some());
         self.state.session = Some(Arc::new(session));
         self.publish();
         (self.log)(&line);

@@ -1,0 +1,227 @@
+//! What a careful reviewer would say of each client, judged as its requests come: kept as counts,
+//! so that a verdict outlives the journal's entries and memory is bounded. The rules are in
+//! [`client`].
+
+mod client;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::journal::Protocol;
+use client::{Client, Poll};
+
+pub use client::{Announcement, announcement};
+
+/// Clients that are judged at once. Beyond them those go who have been silent longest, and of those
+/// without a verdict first.
+const MAX_CLIENTS: usize = 4096;
+/// Paths, of all clients together, whose reads are timed.
+const MAX_POLLS: usize = 16_384;
+/// Verdicts that are remembered of clients that are not judged any more.
+const MAX_PAST: usize = 4096;
+
+/// Something that a client should not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    V1,
+    NoToken,
+    TokenPerRequest,
+    Ignored401,
+    IgnoredSpot,
+    FastPoll,
+}
+
+impl Verdict {
+    pub const ALL: [Verdict; 6] = [
+        Verdict::V1,
+        Verdict::NoToken,
+        Verdict::TokenPerRequest,
+        Verdict::Ignored401,
+        Verdict::IgnoredSpot,
+        Verdict::FastPoll,
+    ];
+
+    /// Its name for users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::V1 => "v1",
+            Verdict::NoToken => "no-token",
+            Verdict::TokenPerRequest => "token-per-request",
+            Verdict::Ignored401 => "ignored-401",
+            Verdict::IgnoredSpot => "ignored-spot",
+            Verdict::FastPoll => "fast-poll",
+        }
+    }
+
+    /// What the client did, to be read behind its address.
+    pub fn deed(self) -> &'static str {
+        match self {
+            Verdict::V1 => "was answered without a token",
+            Verdict::NoToken => "was refused for want of a token",
+            Verdict::TokenPerRequest => "asked for a token for every read",
+            Verdict::Ignored401 => "went on with a token that had been refused",
+            Verdict::IgnoredSpot => "kept reading after an interruption it had read of",
+            Verdict::FastPoll => "read one path more than once a second",
+        }
+    }
+
+    /// The verdict of that name.
+    pub fn parse(name: &str) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|known| known.name() == name)
+    }
+}
+
+/// What is said of a client, and for how many of its requests.
+pub type Findings = BTreeMap<(IpAddr, Verdict), u64>;
+
+/// What a request tells about its client.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub client: IpAddr,
+    /// Since the mock was started, in real time.
+    pub at: Duration,
+    /// Milliseconds since 1970 by the instance's clock.
+    pub instance_ms: i64,
+    pub protocol: Protocol,
+    pub asked: Asked,
+    /// The path as it was asked, folded.
+    pub path: &'a str,
+    /// The token it came with.
+    pub token: Option<&'a str>,
+    pub status: u16,
+    /// Something else than the service decided on the answer: a fault or a forced status.
+    pub is_forced: bool,
+    /// When the instance is interrupted, milliseconds since 1970, as the answer says.
+    pub interruption_ms: Option<i64>,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A new token.
+    Token,
+    /// A GET or HEAD of anything but the token path.
+    Read,
+    Other,
+}
+
+/// All clients, judged.
+#[derive(Default)]
+pub struct Verdicts {
+    clients: HashMap<IpAddr, Client>,
+    polls: HashMap<(IpAddr, u64), Poll>,
+    /// Stands for tokens and paths by their hashes, which nobody can turn back.
+    hashing: RandomState,
+    /// Of clients that were dropped, and of all before [`Verdicts::clear`].
+    past: Findings,
+}
+
+impl Verdicts {
+    /// Takes one answered request into account.
+    pub fn note(&mut self, seen: &Seen) {
+        let hashing = self.hashing.clone();
+        let is_fast = seen.asked == Asked::Read && self.poll(seen);
+        let client = self.client(seen.client);
+        client.last_seen = seen.at;
+        match (seen.protocol, seen.token, seen.status) {
+            (Protocol::V1, _, _) if seen.is_forced => {}
+            (Protocol::V1, _, 401) => client.count(Verdict::NoToken),
+            // The endpoint is disabled, or the host is not one of ours.
+            (Protocol::V1, _, 403) => {}
+            (Protocol::V1, _, _) => client.count(Verdict::V1),
+            (Protocol::V2, Some(token), 401) => client.was_refused(hashing.hash_one(token)),
+            (Protocol::V2, Some(token), status) if !seen.is_forced && status != 403 => {
+                client.was_answered(|| hashing.hash_one(token));
+            }
+            (Protocol::V2 | Protocol::Token, _, _) => {}
+        }
+        match seen.asked {
+            Asked::Token if seen.status == 200 => client.got_token(),
+            Asked::Read => client.read(seen),
+            Asked::Token | Asked::Other => {}
+        }
+        if is_fast {
+            client.count(Verdict::FastPoll);
+        }
+    }
+
+    fn poll(&mut self, seen: &Seen) -> bool {
+        let key = (
+            seen.client,
+            self.hashing.hash_one(seen.path.trim_end_matches('/')),
+        );
+        if self.polls.len() >= MAX_POLLS && !self.polls.contains_key(&key) {
+            self.polls.retain(|_, poll| !poll.is_over(seen.at));
+            if self.polls.len() > MAX_POLLS / 2 {
+                // Somebody asks for anything at all: start anew rather than sift each time.
+                self.polls.clear();
+            }
+        }
+        self.polls.entry(key).or_default().is_fast(seen.at)
+    }
+
+    fn client(&mut self, address: IpAddr) -> &mut Client {
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(&address) {
+            self.drop_some();
+        }
+        self.clients.entry(address).or_default()
+    }
+
+    /// Makes room, for many newcomers at once.
+    fn drop_some(&mut self) {
+        let rank = |(&address, client): (&IpAddr, &Client)| {
+            let is_judged = client.verdicts().next().is_some();
+            (is_judged, client.last_seen, address)
+        };
+        let mut ranked: Vec<_> = self.clients.iter().map(rank).collect();
+        ranked.sort_unstable();
+        ranked.truncate(MAX_CLIENTS / 4);
+        for (_, _, address) in ranked {
+            if let Some(client) = self.clients.remove(&address) {
+                self.remember(address, &client);
+            }
+        }
+    }
+
+    fn remember(&mut self, address: IpAddr, client: &Client) {
+        for (verdict, count) in client.verdicts() {
+            let found = (address, verdict);
+            let is_first = || !self.past.keys().any(|(_, known)| *known == verdict);
+            if self.past.len() < MAX_PAST || self.past.contains_key(&found) || is_first() {
+                *self.past.entry(found).or_default() += count;
+            }
+        }
+    }
+
+    /// What is said of the clients since the last [`Verdicts::clear`].
+    pub fn findings(&self) -> Findings {
+        let of_client = |(&address, client): (&IpAddr, &Client)| {
+            let found = client.verdicts();
+            found
+                .map(|(verdict, count)| ((address, verdict), count))
+                .collect::<Vec<_>>()
+        };
+        self.clients.iter().flat_map(of_client).collect()
+    }
+
+    /// What is, or once was, said of any client since the start.
+    pub fn all_findings(&self) -> Findings {
+        let mut all = self.past.clone();
+        for (found, count) in self.findings() {
+            *all.entry(found).or_default() += count;
+        }
+        all
+    }
+
+    /// Starts anew with every client, as if it had never asked.
+    pub fn clear(&mut self) {
+        for (address, client) in std::mem::take(&mut self.clients) {
+            self.remember(address, &client);
+        }
+        self.polls.clear();
+    }
+}

@@ -1,0 +1,268 @@
+//! A daemon with its administrative service, spoken to as a test harness would: JSON in, JSON out,
+//! the clock moved instead of waiting, clients on addresses of their own.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+
+use super::crawler::{Tree, crawl};
+use super::http::{End, request};
+use super::{Answer, Connection, Mock, PATIENCE, TempFile, imds_mock, skipped};
+
+/// The secret access key of [`role`].
+pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// A role with credentials that are dated by the clock.
+pub fn role() -> Value {
+    json!({
+        "arn": "arn:aws:iam::123456789012:role/demo",
+        "credentials": {
+            "access_key_id": "ASIAIOSFODNN7EXAMPLE", "secret_access_key": SECRET,
+            "token": "IQoJb3JpZ2luX2VjEXAMPLETOKEN",
+        },
+    })
+}
+
+/// A configuration with something of every kind in it.
+pub fn rich() -> Value {
+    json!({
+        "instance_id": "i-0aaaaaaaaaaaaaaaa", "public_ipv4": "203.0.113.25",
+        "ssh_public_keys": ["ssh-ed25519 AAAA me@here"], "tags": {"Name": "web", "a=b": "c"},
+        "user_data": "#!/bin/sh\n", "role": role(),
+    })
+}
+
+/// A running daemon, tokens optional unless its configuration says otherwise.
+pub struct Live {
+    mock: Mock,
+    config: PathBuf,
+}
+
+impl Deref for Live {
+    type Target = Mock;
+
+    fn deref(&self) -> &Mock {
+        &self.mock
+    }
+}
+
+impl Live {
+    pub fn start(config: Value) -> Live {
+        Live::with(config, &[])
+    }
+
+    pub fn with(config: Value, arguments: &[&str]) -> Live {
+        let file = TempFile::new(v1_too(config).to_string());
+        let path = file.path().to_owned();
+        let mut command = imds_mock();
+        command.arg("--config").arg(&path).args(arguments);
+        command.args(["--port", "0", "--admin-port", "0"]);
+        command.args(["--admin-host", "127.0.0.1"]);
+        Live {
+            mock: Mock::spawn(command, 2, Some(file)),
+            config: path,
+        }
+    }
+
+    /// Where the administrative service listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.addresses[1]
+    }
+
+    /// Writes another configuration, for the next reload.
+    pub fn rewrite(&self, config: Value) {
+        self.rewrite_bytes(v1_too(config).to_string());
+    }
+
+    pub fn rewrite_bytes(&self, content: impl AsRef<[u8]>) {
+        std::fs::write(&self.config, content).expect("it was written before");
+    }
+
+    /// Asks the administrative service, with fields of the test's own.
+    pub fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        call(self.admin(), method, path, fields, body.as_ref())
+    }
+
+    pub fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call_with(method, path, &[], body)
+    }
+
+    /// Asks the administrative service for what has to succeed, and is JSON.
+    fn json(&self, method: &str, path: &str, body: &str, status: u16) -> Value {
+        let answer = self.call(method, path, body);
+        let text = answer.text();
+        assert_eq!(answer.status, status, "{method} {path} {body}: {text}");
+        assert_eq!(
+            answer.field("Content-Type"),
+            Some("application/json"),
+            "{path}"
+        );
+        serde_json::from_str(text).unwrap_or_else(|e| panic!("{method} {path}: {e}: {text}"))
+    }
+
+    /// What the administrative service shows at `path`.
+    pub fn shown(&self, path: &str) -> Value {
+        self.json("GET", path, "", 200)
+    }
+
+    /// Makes an event or a fault, and returns how it is shown.
+    pub fn add(&self, path: &str, object: Value) -> Value {
+        let shown = self.json("POST", path, &object.to_string(), 201);
+        assert!(!shown["id"].is_null(), "{shown}");
+        shown
+    }
+
+    /// Moves the clock.
+    pub fn clock(&self, object: Value) -> Value {
+        self.json("POST", "/clock", &object.to_string(), 200)
+    }
+
+    pub fn advance(&self, by: &str) {
+        self.clock(json!({"advance": by}));
+    }
+
+    /// Changes the instance; it has to succeed.
+    pub fn change(&self, method: &str, path: &str, body: impl AsRef<[u8]>) {
+        let answer = self.call(method, path, body);
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+    }
+
+    /// Asserts that each body is answered 400 with what is wrong beginning with its field, and that
+    /// `state` shows the same before and after.
+    pub fn refuses(&self, method: &str, path: &str, state: &str, cases: &[(&str, Value)]) {
+        let before = self.shown(state);
+        for (field, body) in cases {
+            let answer = self.call(method, path, body.to_string());
+            assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+            let said: Value = serde_json::from_str(answer.text()).expect("JSON");
+            let what = said["error"].as_str().expect("it says what is wrong");
+            assert!(what.starts_with(field), "{body}: {what}");
+        }
+        assert_eq!(self.shown(state), before);
+    }
+
+    /// GET of the metadata, as version 1.
+    pub fn read(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[])
+    }
+
+    /// Status and text of what is below `/latest/meta-data/`.
+    pub fn meta_data(&self, path: &str) -> (u16, String) {
+        let answer = self.read(&format!("/latest/meta-data/{path}"));
+        let text = match answer.status {
+            200 => answer.text().to_owned(),
+            _ => String::new(),
+        };
+        (answer.status, text)
+    }
+
+    /// The names in a listing below `/latest/meta-data/`, none if there is no such directory.
+    pub fn names(&self, directory: &str) -> Vec<String> {
+        let (_, listing) = self.meta_data(directory);
+        listing.lines().map(str::to_owned).collect()
+    }
+
+    /// GET as version 1 from that client address.
+    pub fn read_as(&self, client: IpAddr, path: &str) -> Answer {
+        self.ask_as(client, "GET", path, &[])
+    }
+
+    pub fn ask_as(
+        &self,
+        client: IpAddr,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        ask_as(self.address(), client, method, path, fields)
+    }
+
+    /// Every path below `/latest/` that a client finds, with its bytes; credentials, which are dated
+    /// by the moment, left out.
+    pub fn everything(&self) -> Tree {
+        let mut found = crawl(self, "/latest/");
+        found.retain(|path, _| !path.contains("/iam/") && !path.contains("/identity-credentials"));
+        found
+    }
+
+    /// Ends it and asserts that it ends well; how long it took.
+    pub fn stop(self) -> std::time::Duration {
+        let (status, took, stderr) = self.mock.stop("TERM");
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        took
+    }
+}
+
+/// Asks with a body on a connection of its own.
+pub fn call(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let length = body.len().to_string();
+    let fields = [fields, &[("Content-Length", length.as_str())]].concat();
+    let mut connection = Connection::open(address);
+    let head = request(method, path, &fields);
+    connection.send([head.as_bytes(), body].concat());
+    let answer = connection.answer_to(method);
+    assert_eq!(connection.end(), End::Closed);
+    answer
+}
+
+/// A connection to `address` from the address `client`.
+pub fn connect_as(address: SocketAddr, client: IpAddr) -> Connection {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let bound = socket.bind(&SocketAddr::new(client, 0).into());
+    bound.expect("it was tried before");
+    let connected = socket.connect_timeout(&address.into(), PATIENCE);
+    connected.expect("somebody listens");
+    Connection::over(socket.into())
+}
+
+/// Asks from the address `client`.
+pub fn ask_as(
+    address: SocketAddr,
+    client: IpAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Answer {
+    let mut connection = connect_as(address, client);
+    connection.send(request(method, path, fields));
+    let answer = connection.answer_to(method);
+    assert_eq!(connection.end(), End::Closed);
+    answer
+}
+
+fn v1_too(mut config: Value) -> Value {
+    let object = config.as_object_mut().expect("a configuration");
+    object
+        .entry("http_tokens")
+        .or_insert_with(|| json!("optional"));
+    config
+}
+
+/// Addresses of clients, 127.0.0.2 and on. `None`, said on stderr, where the system has only
+/// 127.0.0.1 (FreeBSD, unless it is told otherwise).
+pub fn clients<const N: usize>() -> Option<[IpAddr; N]> {
+    let clients = std::array::from_fn(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + n as u8)));
+    let all = clients
+        .iter()
+        .all(|&client| TcpListener::bind((client, 0)).is_ok());
+    if !all {
+        skipped("no addresses beside 127.0.0.1");
+    }
+    all.then_some(clients)
+}

@@ -1,0 +1,267 @@
+//! Credentials through their life: obtained, renewed, served to their end, by the right clock.
+
+use super::*;
+
+#[test]
+fn ten_renewals_never_show_an_expired_empty_or_mixed_credential() {
+    let sts = FakeSts::start(SECOND * 2);
+    let key = sts.user_key("BOOT");
+    let started = start_with(&sts, &key);
+    started.lines.wait_for("assumed: ");
+    let reader = Reader::start(&started.role);
+    started.lines.wait_for_nth("renewed: ", 10);
+    let (failures, readings) = reader.finish();
+    assert_eq!(failures, 0, "of {readings} readings");
+    assert!(readings > 100, "only {readings} readings");
+
+    // The first call is signed by the bootstrap credentials, each later one by the session before.
+    let signers: Vec<String> = sts.calls().into_iter().map(|call| call.key_id).collect();
+    assert_eq!(signers[0], key.id);
+    for (n, signer) in signers[1..].iter().enumerate() {
+        assert_eq!(*signer, format!("ASIASESSION{n}"));
+    }
+    // And no more of them than half of the life asks for.
+    let calls = sts.calls();
+    for pair in calls.windows(2) {
+        let between = pair[1].at - pair[0].at;
+        assert!(between >= SECOND * 9 / 10, "{between:?}");
+    }
+}
+
+#[test]
+fn sts_is_asked_for_exactly_what_is_configured() {
+    let sts = FakeSts::start(SECOND * 60);
+    let started = start_with(&sts, &sts.user_key("BOOT"));
+    let line = started.lines.wait_for("assumed: ");
+    let asked = sts.calls().remove(0).parameters;
+    for (name, value) in [
+        ("Action", "AssumeRole"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", ARN),
+        ("RoleSessionName", "i-1234567890abcdef0"),
+        ("DurationSeconds", "3600"),
+        ("ExternalId", "a+b/c:d=e"),
+        ("Policy", "{\"Version\": \"2012-10-17\"}"),
+        (
+            "PolicyArns.member.1.arn",
+            "arn:aws:iam::aws:policy/ReadOnlyAccess",
+        ),
+        ("Tags.member.1.Key", "team name"),
+        ("Tags.member.1.Value", "ä & ö"),
+    ] {
+        assert_eq!(asked.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert_eq!(asked.len(), 10);
+    for part in [
+        "role app",
+        "session i-1234567890abcdef0",
+        "key ASIASESSION0",
+        "signed by AKIABOOT",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn before_bootstrap_there_is_a_failure_and_then_the_first_call_is_immediate() {
+    let sts = FakeSts::start(SECOND * 60);
+    let started = start(&sts, |_| {});
+    assert_eq!(started.state(), "waiting");
+    assert!(!started.role.status());
+    let (code, message) = started.now().unwrap_err();
+    assert_eq!(code, FailureCode::Failed);
+    assert!(message.contains("/bootstrap/creds"), "{message}");
+    let offered = Instant::now();
+    started.offer(&sts.temporary_key("TEMP"));
+    started.lines.wait_for("assumed: ");
+    assert!(offered.elapsed() < SECOND, "{:?}", offered.elapsed());
+    assert!(started.role.status());
+    assert_eq!(started.state(), "valid");
+    let status = started.role.verbose_status();
+    assert_eq!(status.access_key_id.as_deref(), Some("ASIASESSION0"));
+    assert!(status.expiration.is_some() && status.next_attempt.is_some());
+    assert!(status.last_attempt.is_some() && status.last_error.is_none());
+}
+
+#[test]
+fn an_outage_shorter_than_the_lifetime_is_not_seen_by_readers() {
+    let sts = FakeSts::start(SECOND * 4);
+    let started = start_with(&sts, &sts.user_key("BOOT"));
+    started.lines.wait_for("assumed: ");
+    let reader = Reader::start(&started.role);
+    sts.always(Fault::error(503, "ServiceUnavailable"));
+    let line = started.lines.wait_for("failing: ");
+    assert!(
+        line.contains("ServiceUnavailable") && line.contains("next try"),
+        "{line}"
+    );
+    assert_eq!(started.state(), "stale");
+    assert!(started.role.status());
+    let error = started.role.verbose_status().last_error.unwrap();
+    assert_eq!(error.code, "ServiceUnavailable");
+    sts.always(Fault::None);
+    started.lines.wait_for("recovered: ");
+    assert_eq!(started.state(), "valid");
+    assert_eq!(reader.finish().0, 0);
+}
+
+#[test]
+fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
+    let sts = FakeSts::start(SECOND * 2);
+    let key = sts.user_key("BOOT");
+    let started = start_with(&sts, &key);
+    started.lines.wait_for("assumed: ");
+    let Current::Valid(session) = started.role.current() else {
+        panic!("nothing is served")
+    };
+    let reader = Reader::start(&started.role);
+    sts.always(Fault::Close);
+    // Every reading until the expiry gives the session, every one after it the failure.
+    loop {
+        let before = time::OffsetDateTime::now_utc();
+        let is_valid = matches!(started.role.current(), Current::Valid(_));
+        let after = time::OffsetDateTime::now_utc();
+        assert!(
+            is_valid || after >= session.expires(),
+            "withdrawn too early"
+        );
+        assert!(!is_valid || before < session.expires(), "served too long");
+        if !is_valid {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    started.lines.wait_for("expired: ");
+    assert_eq!(started.state(), "failed");
+    assert!(!started.role.status());
+    let (code, message) = started.now().unwrap_err();
+    assert_eq!(code, FailureCode::Failed);
+    assert!(message.contains("NoAnswer"), "{message}");
+    wait_until(|| reader.failures.load(Ordering::SeqCst) > 0);
+    sts.always(Fault::None);
+    let mended = Instant::now();
+    started.lines.wait_for("recovered: ");
+    assert!(
+        mended.elapsed() < SECOND * 8,
+        "as slow as before the expiry"
+    );
+    assert_eq!(sts.calls().last().unwrap().key_id, key.id);
+    let (failures, readings) = reader.finish();
+    assert!(failures < readings);
+    assert_eq!(started.lines.count("failing: "), 1, "one line a change");
+}
+
+#[test]
+fn a_hanging_sts_delays_neither_readers_nor_offers_nor_the_stop() {
+    let sts = FakeSts::start(SECOND * 2);
+    let started = start(&sts, |options| options.limits = Limits::default());
+    started.offer(&sts.user_key("BOOT"));
+    started.lines.wait_for("assumed: ");
+    sts.script([Fault::Hang]);
+    sts.wait_for_calls(2);
+    let slowest = (0..2000)
+        .map(|_| {
+            let begin = Instant::now();
+            let _ = (
+                started.now(),
+                started.role.status(),
+                started.role.verbose_status(),
+            );
+            begin.elapsed()
+        })
+        .max();
+    assert!(slowest < Some(Duration::from_millis(200)), "{slowest:?}");
+    // The expiry is noticed while the call hangs, and an offer is tried.
+    let line = started.lines.wait_for("expired: ");
+    assert!(line.contains("STS has not answered yet"), "{line}");
+    let (_, message) = started.now().unwrap_err();
+    assert!(message.contains("expired at"), "{message}");
+    started.offer(&sts.user_key("OTHER"));
+    started.lines.wait_for("signed by AKIAOTHER");
+    assert!(started.role.status());
+    let begin = Instant::now();
+    started.role.stop();
+    let lines = Arc::downgrade(&started.lines.0);
+    drop(started);
+    // The thread, and with it the log it was given, is gone although a call still hangs.
+    while lines.strong_count() > 0 {
+        assert!(begin.elapsed() < SECOND, "the thread lives on");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_session_that_is_refused_falls_back_to_the_bootstrap_credentials() {
+    let codes = ["AccessDenied", "ExpiredToken", "InvalidClientTokenId"];
+    side_by_side(codes, |code| {
+        let sts = FakeSts::start(SECOND * 2);
+        sts.refuse_sessions(Some(code));
+        let started = start_with(&sts, &sts.user_key("BOOT"));
+        started.lines.wait_for("assumed: ");
+        let reader = Reader::start(&started.role);
+        let line = started.lines.wait_for_nth("renewed: ", 2);
+        assert!(
+            line.contains("signed by AKIABOOT because the session was refused"),
+            "{line}"
+        );
+        assert!(line.contains(code), "{line}");
+        assert_eq!(reader.finish().0, 0, "{code}");
+        assert_eq!(started.lines.count("failing: "), 0, "{code}");
+    });
+}
+
+#[test]
+fn the_clock_of_sts_rules_however_wrong_ours_is() {
+    side_by_side([-30, 2, 9000], |hours| {
+        let offset = time::Duration::hours(hours);
+        let sts = FakeSts::start(SECOND * 3);
+        sts.set_clock_offset(offset);
+        let started = start_with(&sts, &sts.user_key("BOOT"));
+        started.lines.wait_for("clock: ");
+        started.lines.wait_for("assumed: ");
+        assert_eq!(
+            started.lines.count("failing: "),
+            0,
+            "corrected within the first try"
+        );
+        let correction = started.role.verbose_status().clock_correction_seconds;
+        assert!(
+            (correction - offset.whole_seconds()).abs() <= 2,
+            "{correction}"
+        );
+        started.lines.wait_for_nth("renewed: ", 2);
+        sts.always(Fault::error(500, "InternalFailure"));
+        let Current::Valid(session) = started.role.current() else {
+            panic!("nothing is served")
+        };
+        started.lines.wait_for("expired: ");
+        // By STS's clock, or at most the two seconds earlier that `Date` leaves open.
+        let late = sts.now() - session.expires();
+        assert!(
+            late > time::Duration::seconds(-2) && late < time::Duration::SECOND,
+            "{late}"
+        );
+    });
+}
+
+#[test]
+fn documents_are_made_once_for_each_change() {
+    let sts = FakeSts::start(SECOND * 60);
+    let started = start_with(&sts, &sts.user_key("BOOT"));
+    let made = AtomicUsize::new(0);
+    let read = || match started.role.current() {
+        Current::Valid(session) => session.documents(|session| {
+            made.fetch_add(1, Ordering::SeqCst);
+            session.access_key_id().to_owned()
+        }),
+        Current::Failed(failure) => failure.documents(|failure| failure.message.clone()),
+    };
+    started.lines.wait_for("assumed: ");
+    assert_eq!(*read(), "ASIASESSION0");
+    assert!(Arc::ptr_eq(&read(), &read()));
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    started.offer(&sts.user_key("OTHER"));
+    started.lines.wait_for("renewed: ");
+    assert_eq!(*read(), "ASIASESSION1");
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+}
