@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -34,33 +35,52 @@ ROLE = {
 class Daemon:
     """A running imds_mock. `log` holds its request lines, complete once it was stopped."""
 
-    def __init__(self, config, config_file):
-        config_file.write_text(json.dumps(config))
-        self.config = config
+    def __init__(self, config, config_file, admin=False):
+        self._config_file = config_file
+        self.write(config)
         self.log = []
+        arguments = ["--config", config_file, "--host", "127.0.0.1", "--port", "0"]
+        if admin:
+            arguments += ["--admin-host", "127.0.0.1", "--admin-port", "0"]
         self._process = subprocess.Popen(
-            [IMDS_MOCK, "--config", config_file, "--host", "127.0.0.1", "--port", "0"],
+            [IMDS_MOCK, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
         )
         started = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, args=(started,), daemon=True)
+        lines = 2 if admin else 1
+        self._reader = threading.Thread(target=self._read, args=(started, lines), daemon=True)
         self._reader.start()
         try:
             line = started.get(timeout=10)
             found = re.fullmatch(r"IMDSv2 mock v\S+ running on (http://([\d.]+):(\d+))", line)
             assert found, f"not a start line: {line!r}"
+            if admin:
+                self._admin = started.get(timeout=10).split(" running on ")[1]
         except BaseException:
             self._process.kill()
             self._process.wait()
             raise
         self.url, self.host, self.port = found[1], found[2], int(found[3])
 
-    def _read(self, started):
-        started.put(self._process.stdout.readline().rstrip("\n"))
+    def _read(self, started, lines):
+        for _ in range(lines):
+            started.put(self._process.stdout.readline().rstrip("\n"))
         for line in self._process.stdout:
             self.log.append(line.rstrip("\n"))
+
+    def write(self, config):
+        """Writes the configuration that a reload will read."""
+        self._config_file.write_text(json.dumps(config))
+        self.config = config
+
+    def post(self, path, body=None):
+        """Asks the administrative service for something; a refusal is an error."""
+        data = json.dumps(body).encode() if body is not None else b""
+        request = urllib.request.Request(self._admin + path, data=data, method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
 
     def stop(self):
         """Ends it as a service manager would; anything but a clean end is a failure."""
@@ -87,11 +107,12 @@ class Daemon:
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts the daemon: `serve()` with the example configuration, `serve(key=value)` changed."""
+    """Starts the daemon: `serve()` with the example configuration, `serve(key=value)` changed,
+    `serve(admin=True)` with its administrative service."""
     with contextlib.ExitStack() as stack:
 
-        def start(**changes):
-            daemon = Daemon(EXAMPLE | changes, tmp_path / "config.json")
+        def start(admin=False, **changes):
+            daemon = Daemon(EXAMPLE | changes, tmp_path / "config.json", admin)
             stack.callback(daemon.stop)
             return daemon
 
@@ -140,6 +161,19 @@ def identity(config):
         "privateIp": config["local_ipv4"],
         "region": config["region"],
     }
+
+
+@pytest.fixture
+def point_at(monkeypatch, tmp_path):
+    """Makes this process a client of the given daemon, with no other source of settings."""
+
+    def point(daemon):
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in daemon.env(tmp_path).items():
+            monkeypatch.setenv(name, value)
+
+    return point
 
 
 def run(*command, env):

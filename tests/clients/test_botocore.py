@@ -1,7 +1,6 @@
 """botocore and boto3: the fetchers that every Python program on EC2 goes through."""
 
 import json
-import os
 
 import boto3
 import botocore.session
@@ -14,19 +13,6 @@ from botocore.utils import (
     InstanceMetadataRegionFetcher,
 )
 from conftest import DOCUMENT, ROLE, identity, values
-
-
-@pytest.fixture
-def point_at(monkeypatch, tmp_path):
-    """Makes this process a client of the given daemon, with no other source of settings."""
-
-    def point(daemon):
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        for name, value in daemon.env(tmp_path).items():
-            monkeypatch.setenv(name, value)
-
-    return point
 
 
 def test_region_comes_from_the_zone(serve, point_at):
