@@ -117,11 +117,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             break;
         };
         let mut role_flag = |name, role_key, value: serde_json::Value| {
+            // Elsewhere an empty text is one that is not configured (design, D4); whoever gives a
+            // flag means to configure something.
+            if value == "" {
+                return Err(format!("{name}: expected a value, found \"\""));
+            }
             source.flags.push(Flag {
                 name,
                 role_key,
                 value,
             });
+            Ok(())
         };
         match argument {
             Long("config") => source.file = Some(path(&mut parser)?),
@@ -129,17 +135,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             Long("port") => port = Some(number(&mut parser, "--port", "0..65535")?),
             Long("quiet") | Short('q') => quiet = true,
             Long("user") => user = Some(text(&mut parser)?),
-            Long("role-arn") => role_flag("--role-arn", "arn", text(&mut parser)?.into()),
+            Long("role-arn") => role_flag("--role-arn", "arn", text(&mut parser)?.into())?,
             Long("session-duration") => {
                 let name = "--session-duration";
                 let seconds: u32 = number(&mut parser, name, "seconds, 900..3600")?;
-                role_flag(name, "duration_seconds", seconds.into());
+                role_flag(name, "duration_seconds", seconds.into())?;
             }
             Long("sts-endpoint") => {
-                role_flag("--sts-endpoint", "sts_endpoint", text(&mut parser)?.into());
+                role_flag("--sts-endpoint", "sts_endpoint", text(&mut parser)?.into())?;
             }
             Long("sts-region") => {
-                role_flag("--sts-region", "sts_region", text(&mut parser)?.into());
+                role_flag("--sts-region", "sts_region", text(&mut parser)?.into())?;
             }
             Long("bootstrap-file") => bootstrap_file = Some(path(&mut parser)?),
             Long("state-file") => state_file = Some(path(&mut parser)?),

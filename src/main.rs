@@ -200,7 +200,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     });
     let stdout_is_gone = report.clone();
     let output = match command {
-        Some(_) => stderr,
+        Some(_) => stderr.clone(),
         None => Log::start(io::stdout(), move |e: &io::Error| {
             stdout_is_gone(&format!("stdout: {e}: no more request lines are written"));
         })
@@ -208,26 +208,29 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     };
     let endpoints = endpoints(&metadata, &admin).map_err(os("cannot tell the address"))?;
     let person = command.is_none() && io::stdout().is_terminal();
-    announce(&metadata, &admin, &output, person.then_some(&endpoints))
-        .map_err(os("cannot tell the address"))?;
 
     let role_report = report.clone();
     let role_options = role::Options {
         bootstrap,
         state_file: options.state_file.clone(),
-        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").map(Into::into),
+        // Empty is not set, as in the AWS SDKs.
+        ca_bundle: std::env::var_os("AWS_CA_BUNDLE")
+            .filter(|path| !path.is_empty())
+            .map(Into::into),
         limits: role::Limits::default(),
         log: Box::new(move |what| role_report(what)),
     };
     parts
         .start_role(role_options)
         .map_err(|e| failure(EX_CONFIG, e))?;
+    announce(&metadata, &admin, &output, person.then_some(&endpoints))
+        .map_err(os("cannot tell the address"))?;
     let requests = (!options.quiet).then(|| output.clone());
     let source = options.source.clone();
     let admin = (!admin.is_empty()).then(|| AdminParts {
         listeners: admin,
         secret,
-        load: Arc::new(move || source.load()),
+        load: Arc::new(move || load_again(&source)),
     });
     let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())
         .map_err(os("cannot start"))?;
@@ -252,6 +255,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         }
     };
     mock.stop(STOP_LIMIT);
+    stderr.finish(FLUSH_LIMIT);
     let lost = output.finish(FLUSH_LIMIT);
     if lost > 0 {
         let _ = writeln!(io::stderr(), "imds_mock: {lost} lines of output were lost");
@@ -320,17 +324,30 @@ fn warn_of_lost_access(identity: &Identity, options: &Options) {
     }
 }
 
+/// Reads the configuration for a reload. One that brings a role ends core dumps first.
+fn load_again(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let loaded = source.load()?;
+    if loaded.0.role.is_some()
+        && let Err(e) = privileges::disable_core_dumps()
+    {
+        let place = "role".to_owned();
+        let what = format!("cannot switch core dumps off: {e}");
+        return Err(vec![Problem { place, what }]);
+    }
+    Ok(loaded)
+}
+
 /// Reads the configuration again; keeps the old one where the new one is wrong.
 fn reload(mock: &Mock, source: &Source, report: &Report) {
-    let reloaded = source.load().and_then(|(config, warnings)| {
-        let warnings: Vec<String> = warnings.iter().map(|what| line(source, what)).collect();
-        mock.imds.load(config).map(|()| warnings)
+    let reloaded = load_again(source).and_then(|(config, mut warnings)| {
+        warnings.extend(mock.imds.load(config)?);
+        Ok(warnings)
     });
     match reloaded {
         Ok(warnings) => {
-            warnings
-                .iter()
-                .for_each(|what| report(&format!("warning: {what}")));
+            for warning in &warnings {
+                report(&format!("warning: {}", line(source, warning)));
+            }
             report(&format!("{source}: read again"));
         }
         Err(found) => {

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::access::{AdminSecret, Reported};
 use crate::admin::{self, Admin, Loader};
@@ -140,13 +140,19 @@ impl Mock {
         })
     }
 
-    /// Ends it: requests under way are answered, delays cut short; at most `limit`.
+    /// Ends it: requests under way are answered, delays cut short, and the role's state is written;
+    /// at most `limit`.
     pub fn stop(&self, limit: Duration) {
-        if let Some(role) = self.imds.role() {
+        let deadline = Instant::now() + limit;
+        let role = self.imds.role();
+        if let Some(role) = role {
             role.stop();
         }
         if let Some(server) = self.server.get() {
             server.stop(limit);
+        }
+        if let Some(role) = role {
+            role.finish(deadline.saturating_duration_since(Instant::now()));
         }
     }
 }

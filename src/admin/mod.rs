@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::access::AdminSecret;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
 use crate::imds::observer::Observer;
@@ -81,8 +81,17 @@ impl Admin {
                 None => json_reply(200, &json!({ "state": "no role" })),
             },
             (Method::Get | Method::Head, _) => {
-                let good = role.is_none_or(|role| role.status()).to_string();
-                Reply::ok(Arc::new(Entity::new("application/json", None, good)))
+                let config = &self.imds.instance().config;
+                let good = match (role, &config.role) {
+                    (Some(role), _) => role.status(),
+                    (None, Some(RoleSource::Static(fixed))) => fixed.is_good(self.imds.clock.now()),
+                    (None, _) => true,
+                };
+                Reply::ok(Arc::new(Entity::new(
+                    "application/json",
+                    None,
+                    good.to_string(),
+                )))
             }
             _ => not_allowed("GET, HEAD"),
         }
@@ -104,8 +113,8 @@ impl Admin {
         let texts = |problems: Vec<Problem>| -> Vec<String> {
             problems.iter().map(Problem::to_string).collect()
         };
-        let loaded = (self.load)().and_then(|(config, warnings)| {
-            self.imds.load(config)?;
+        let loaded = (self.load)().and_then(|(config, mut warnings)| {
+            warnings.extend(self.imds.load(config)?);
             Ok(warnings)
         });
         match loaded {
@@ -168,7 +177,11 @@ fn json_object(request: &Request) -> Result<Map<String, Value>, Reply> {
 
 /// Whether the body is JSON: said so, not said at all, or said as curl does by default.
 fn is_json(request: &Request) -> bool {
-    let content_type = request.field("Content-Type").unwrap_or_default();
+    let content_type = match request.field("Content-Type") {
+        Some(content_type) => content_type,
+        None if request.has_field("Content-Type") => return false,
+        None => "",
+    };
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     ["", "application/json", "application/x-www-form-urlencoded"]
         .iter()

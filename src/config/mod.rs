@@ -305,9 +305,11 @@ fn milliseconds(value: &Value) -> Option<Duration> {
     Some(delay.unwrap_or(MAX_DELAY).min(MAX_DELAY))
 }
 
-/// The object with its secrets made null.
+/// The object with its secrets made null, and without what is ignored.
 fn without_secrets(raw: &Map<String, Value>) -> Map<String, Value> {
     let mut raw = raw.clone();
+    let known = known_keys();
+    raw.retain(|key, _| known.contains(&key.as_str()));
     if let Some(role) = raw.get_mut("role") {
         role::without_secrets(role);
     }

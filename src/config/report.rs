@@ -228,10 +228,16 @@ impl<'a> Section<'a> {
 
     /// The object at `key`, whose values errors must not quote.
     pub(super) fn secret_section(&self, key: &str) -> Option<Section<'a>> {
-        let section = self.section(key)?;
+        let value = self.get(key)?;
+        let Some(values) = value.as_object() else {
+            self.problem(key, "expected an object");
+            return None;
+        };
         Some(Section {
+            place: self.place(key),
+            values,
+            report: self.report,
             secret: true,
-            ..section
         })
     }
 

@@ -23,6 +23,16 @@ pub struct StaticRole {
     pub state: StaticState,
 }
 
+impl StaticRole {
+    /// Whether it has credentials that are good at that time of the instance's clock.
+    pub fn is_good(&self, now: OffsetDateTime) -> bool {
+        match &self.state {
+            StaticState::Valid { expiration, .. } => expiration.is_none_or(|end| now < end),
+            StaticState::Failing(_) => false,
+        }
+    }
+}
+
 /// What its documents say.
 #[derive(Clone)]
 pub enum StaticState {
@@ -210,9 +220,15 @@ fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option
     }
 }
 
-/// The object as it may be shown: every secret is null.
+/// The object as it may be shown: every secret is null, and what is ignored, perhaps a secret under
+/// a wrong name, is left out.
 pub(super) fn without_secrets(role: &mut Value) {
+    let Some(role) = role.as_object_mut() else {
+        return;
+    };
+    role.retain(|key, _| KEYS.contains(&key.as_str()));
     if let Some(credentials) = role.get_mut("credentials").and_then(Value::as_object_mut) {
+        credentials.retain(|key, _| CREDENTIAL_KEYS.contains(&key.as_str()));
         for key in ["secret_access_key", "token"] {
             credentials
                 .entry(key)

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use crate::clock::{self, Clock};
 use crate::config::{Config, Effect, Problem, RoleSource};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
-use crate::role::Role;
+use crate::role::{Role, Spec};
 use events::{Events, Showing};
 use faults::{Faults, Verdict};
 use token::{Tokens, Ttl};
@@ -187,22 +187,31 @@ impl Imds {
     }
 
     /// Replaces the instance by what `config` says: requests see the old one or the new one, whole.
-    /// Tokens, events, faults and the role's credentials stay, changed values do not. The problems
-    /// are paths that contradict each other; then nothing is changed.
-    pub fn load(&self, config: Config) -> Result<(), Vec<Problem>> {
+    /// Tokens, events, faults and the role's credentials stay, changed values do not. Returns what
+    /// of it has to wait for a restart. The problems are paths that contradict each other; then
+    /// nothing is changed.
+    pub fn load(&self, config: Config) -> Result<Option<Problem>, Vec<Problem>> {
         let _changing = self.changing.lock();
         let wanted = match &config.role {
-            Some(RoleSource::Sts(spec)) => Some(spec.arn()),
+            Some(RoleSource::Sts(spec)) => Some(&**spec),
             _ => None,
         };
-        if wanted != self.role().map(|role| role.spec().arn()) {
+        let running = self.role().map(|role| role.spec());
+        if wanted.map(Spec::arn) != running.map(Spec::arn) {
             return Err(vec![Problem {
                 place: "role.arn".into(),
                 what: "the role that STS is asked for changes only at a restart".into(),
             }]);
         }
+        let waiting = (wanted != running).then(|| Problem {
+            place: "role".into(),
+            what:
+                "what STS is asked with, such as the session's name (by default the instance id) \
+                   or the region, changes only at a restart"
+                    .into(),
+        });
         self.set(Instance::new(config, &self.clock, &self.role)?);
-        Ok(())
+        Ok(waiting)
     }
 
     fn set(&self, instance: Instance) {

@@ -20,9 +20,10 @@ mod text;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 pub use arn::{BadArn, RoleArn};
 pub use refresh::Log;
@@ -73,6 +74,8 @@ pub struct Role {
     spec: Spec,
     board: Arc<Board>,
     events: Sender<Event>,
+    /// Closed once the refreshing has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Role {
@@ -85,10 +88,12 @@ impl Role {
             .state_file
             .map(|path| Store::new(path, spec.arn().clone()));
         let refresher = Refresher::new(spec.clone(), client, store, options.log);
+        let (running, ended) = channel();
         let role = Role {
             spec,
             board: refresher.board(),
             events: refresher.sender(),
+            ended: Mutex::new(ended),
         };
         if let Some(bootstrap) = options.bootstrap
             && !refresher.knows(&bootstrap)
@@ -97,7 +102,10 @@ impl Role {
         }
         thread::Builder::new()
             .name("role".into())
-            .spawn(move || refresher.run())
+            .spawn(move || {
+                let _running: Sender<()> = running;
+                refresher.run();
+            })
             .map_err(Error::Thread)?;
         Ok(Arc::new(role))
     }
@@ -145,6 +153,13 @@ impl Role {
     /// Ends the refreshing; returns at once. A call under way is left to the end of the process.
     pub fn stop(&self) {
         let _ = self.events.send(Event::Stop);
+    }
+
+    /// After [`Role::stop`]: waits until the state file holds what STS gave before, at most `limit`.
+    pub fn finish(&self, limit: Duration) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent.
+        let _ = ended.recv_timeout(limit);
     }
 }
 

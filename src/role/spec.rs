@@ -9,7 +9,7 @@ use super::endpoint::{EXPECTED_URL, Endpoint};
 use super::settings::{FieldError, Settings, Warning};
 
 /// A role as it will be assumed. Made by [`Spec::build`] only.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     pub(super) arn: RoleArn,
     pub(super) session_name: String,

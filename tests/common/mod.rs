@@ -13,9 +13,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,37 @@ impl Drop for TempFile {
     }
 }
 
+/// What a daemon has said on stderr so far.
+#[derive(Clone, Default)]
+struct Said(Arc<(Mutex<String>, Condvar)>);
+
+impl Said {
+    fn push(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        self.0.0.lock().expect("no reader panics").push_str(&text);
+        self.0.1.notify_all();
+    }
+
+    fn all(&self) -> String {
+        self.0.0.lock().expect("no reader panics").clone()
+    }
+
+    /// The first whole line with `part` in it, within [`PATIENCE`].
+    fn line_with(&self, part: &str) -> Option<String> {
+        let find = |text: &str| {
+            let mut lines = text.split_inclusive('\n');
+            let line = lines.find(|line| line.ends_with('\n') && line.contains(part));
+            line.map(|line| line.trim_end().to_owned())
+        };
+        let text = self.0.0.lock().expect("no reader panics");
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(text, PATIENCE, |text| find(text).is_none());
+        find(&waited.expect("no reader panics").0)
+    }
+}
+
 /// A running daemon.
 pub struct Mock {
     child: Child,
@@ -67,7 +98,8 @@ pub struct Mock {
     pub addresses: Vec<SocketAddr>,
     /// Its lines on stdout, behind the start lines.
     pub stdout: Receiver<String>,
-    stderr: Option<JoinHandle<String>>,
+    said: Said,
+    stderr: Option<JoinHandle<()>>,
     token: OnceLock<String>,
     _config: Option<TempFile>,
 }
@@ -100,11 +132,18 @@ impl Mock {
             .spawn()
             .expect("the binary was built for this test");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut stderr = child.stderr.take().expect("piped");
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let said = Said::default();
+        let hears = said.clone();
         let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
+            let mut line = Vec::new();
+            while stderr
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
+                hears.push(&line);
+                line.clear();
+            }
         });
         let (lines, received) = mpsc::channel();
         // Ends with the daemon, whose end of the pipe it reads.
@@ -117,6 +156,7 @@ impl Mock {
             child,
             addresses: Vec::new(),
             stdout: received,
+            said,
             stderr: Some(stderr),
             token: OnceLock::new(),
             _config: config,
@@ -222,11 +262,22 @@ impl Mock {
         wait(&mut self.child, limit)
     }
 
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.said.all()
+    }
+
+    /// Waits for a line on stderr with `part` in it.
+    pub fn wait_for(&self, part: &str) -> String {
+        let line = self.said.line_with(part);
+        line.unwrap_or_else(|| panic!("no line has {part:?} in it: {}", self.stderr()))
+    }
+
     fn collect_stderr(&mut self) -> String {
-        let reader = self.stderr.take();
-        reader.map_or(String::new(), |reader| {
-            reader.join().expect("it only reads")
-        })
+        if let Some(reader) = self.stderr.take() {
+            reader.join().expect("it only reads");
+        }
+        self.stderr()
     }
 
     fn kill(&mut self) -> String {
@@ -267,22 +318,37 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Runs the program to its end: status, stdout, stderr.
+/// Runs the program to its end: status, stdout, stderr. One that serves instead fails the test.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
     let (status, stdout, stderr) = run_any(imds_mock().args(arguments));
-    (
-        status,
-        String::from_utf8(stdout).expect("it prints UTF-8"),
-        stderr,
-    )
+    let stdout = String::from_utf8(stdout).expect("it prints UTF-8");
+    (status, stdout, stderr)
 }
 
 /// Runs any program to its end: status, stdout, stderr.
 pub fn run_any(command: &mut Command) -> (i32, Vec<u8>, String) {
-    let output = command.output().expect("it was built");
-    let stderr = String::from_utf8(output.stderr).expect("it prints UTF-8");
-    let status = output.status.code().expect("no signal ends it");
-    (status, output.stdout, stderr)
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("it was built");
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = std::thread::spawn(move || read_to_end(stdout));
+    let stderr = std::thread::spawn(move || read_to_end(stderr));
+    let status = wait(&mut child, PATIENCE * 3);
+    let _ = child.kill();
+    let _ = child.wait();
+    let text = |bytes| String::from_utf8(bytes).expect("it prints UTF-8");
+    let stdout = stdout.join().expect("it only reads");
+    let stderr = text(stderr.join().expect("it only reads"));
+    let Some(status) = status else {
+        panic!("{command:?} runs on: {}{stderr}", text(stdout));
+    };
+    let status = status.code().expect("no signal ends it");
+    (status, stdout, stderr)
+}
+
+fn read_to_end(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.expect("piped").read_to_end(&mut bytes);
+    bytes
 }
 
 /// The text of a file of the reference folder beside the repository; `None`, said on stderr, where
