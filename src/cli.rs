@@ -9,6 +9,7 @@ use imds_mock::config::{Flag, Source};
 use imds_mock::imds::verdicts::Verdict;
 use lexopt::prelude::*;
 
+use crate::fail_on;
 use crate::run::CommandLine;
 
 pub const HELP: &str = "\
@@ -100,7 +101,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
     let (mut admin_hosts, mut admin_port) = (Vec::new(), None);
     let mut quiet = false;
     let mut user = None;
-    let mut fail_on = Vec::new();
+    let mut verdicts = Vec::new();
     let [
         mut bootstrap_file,
         mut state_file,
@@ -147,7 +148,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             Long("admin-port") => {
                 admin_port = Some(number(&mut parser, "--admin-port", "0..65535")?);
             }
-            Long("fail-on") => fail_on.extend(verdicts(&text(&mut parser)?)?),
+            Long("fail-on") => verdicts.extend(fail_on::parse(&text(&mut parser)?)?),
             Long("check") => task = Task::Check,
             Long("print-config") => task = Task::PrintConfig,
             Long("help") | Short('h') => task = Task::Help,
@@ -174,7 +175,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
         bootstrap_secret_file,
         command,
         admin_wanted: admin_port.is_some(),
-        fail_on,
+        fail_on: verdicts,
         admin_addresses: resolve_all(
             "--admin-host",
             admin_hosts,
@@ -219,17 +220,6 @@ fn number<T: std::str::FromStr>(
     given
         .parse()
         .map_err(|_| format!("{flag}: expected {expected}, found {given:?}"))
-}
-
-/// The verdicts of a list with commas.
-fn verdicts(list: &str) -> Result<Vec<Verdict>, String> {
-    let named = |name| {
-        Verdict::parse(name).ok_or_else(|| {
-            let known = Verdict::ALL.map(Verdict::name).join(", ");
-            format!("--fail-on: expected some of {known}, found {name:?}")
-        })
-    };
-    list.split(',').map(named).collect()
 }
 
 fn resolve_all(

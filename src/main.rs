@@ -1,6 +1,7 @@
 //! The daemon: flags, configuration, listeners, privileges, then serve until told to stop.
 
 mod cli;
+mod fail_on;
 mod run;
 
 use std::fmt::Display;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use imds_mock::access::AdminSecret;
 use imds_mock::config::{Config, Problem, RoleSource, Source, StaticState};
 use imds_mock::http::{self, Limits};
-use imds_mock::imds::verdicts::Verdict;
 use imds_mock::log::Log;
 use imds_mock::privileges::{self, Identity};
 use imds_mock::role::{self, Credentials};
@@ -24,8 +24,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use cli::{Options, Task};
 use run::{Endpoints, Signals};
 
-/// A client did what `--fail-on` names.
-const FAILED_ON: u8 = 3;
 /// Exit statuses of sysexits(3).
 const EX_USAGE: u8 = 64;
 const EX_UNAVAILABLE: u8 = 69;
@@ -37,8 +35,6 @@ const EX_CONFIG: u8 = 78;
 const STOP_LIMIT: Duration = Duration::from_millis(800);
 /// How long the last lines may take to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(100);
-/// Lines that say which client did what; more only say how many.
-const MAX_FINDINGS: usize = 20;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|Failure { status, message }| {
@@ -260,33 +256,11 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     if lost > 0 {
         let _ = writeln!(io::stderr(), "imds_mock: {lost} lines of output were lost");
     }
-    if condemns(&mock, &options.fail_on) && status == 0 {
-        return Ok(ExitCode::from(FAILED_ON));
-    }
-    Ok(ExitCode::from(status))
-}
-
-/// Whether a client did what `fail_on` names; says on stderr which one did what.
-fn condemns(mock: &Mock, fail_on: &[Verdict]) -> bool {
-    let findings = mock.observer.as_ref().map(|seen| seen.all_findings());
-    let mut found = findings.unwrap_or_default();
-    found.retain(|(_, verdict), _| fail_on.contains(verdict));
-    let mut stderr = io::stderr();
-    for ((client, verdict), count) in found.iter().take(MAX_FINDINGS) {
-        let (name, deed) = (verdict.name(), verdict.deed());
-        let times = if *count == 1 {
-            "once".to_owned()
-        } else {
-            format!("{count} times")
-        };
-        let line = format!("--fail-on {name}: {client} {deed} ({times})");
-        let _ = writeln!(stderr, "imds_mock: {line}");
-    }
-    if found.len() > MAX_FINDINGS {
-        let more = found.len() - MAX_FINDINGS;
-        let _ = writeln!(stderr, "imds_mock: --fail-on: and {more} more");
-    }
-    !found.is_empty()
+    let is_condemned = fail_on::condemns(&mock, &options.fail_on);
+    Ok(ExitCode::from(match status {
+        0 if is_condemned => fail_on::STATUS,
+        own => own,
+    }))
 }
 
 fn serve_until_told(mock: &Mock, source: &Source, signals: &mut Signals, report: &Report) {

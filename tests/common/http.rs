@@ -122,9 +122,16 @@ impl Connection {
 
     fn read_more(&mut self) -> std::io::Result<usize> {
         let mut bytes = [0; 65536];
-        let got = self.stream.read(&mut bytes)?;
-        self.received.extend_from_slice(&bytes[..got]);
-        Ok(got)
+        loop {
+            match self.stream.read(&mut bytes) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(got) => {
+                    self.received.extend_from_slice(&bytes[..got]);
+                    return Ok(got);
+                }
+            }
+        }
     }
 }
 

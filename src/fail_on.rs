@@ -1,0 +1,44 @@
+//! `--fail-on`: the verdicts on clients that make the program end with a failure.
+
+use std::io::{self, Write};
+
+use imds_mock::imds::verdicts::Verdict;
+use imds_mock::service::Mock;
+
+/// The exit status when a client earned a verdict that is named.
+pub const STATUS: u8 = 3;
+/// Lines that say which client did what; further ones are only counted.
+const MAX_LINES: usize = 20;
+
+/// Reads a list with commas. The error names what is known.
+pub fn parse(list: &str) -> Result<Vec<Verdict>, String> {
+    let named = |name| {
+        Verdict::parse(name).ok_or_else(|| {
+            let known = Verdict::ALL.map(Verdict::name).join(", ");
+            format!("--fail-on: expected some of {known}, found {name:?}")
+        })
+    };
+    list.split(',').map(named).collect()
+}
+
+/// Whether a client of `mock` ever earned one of `verdicts`; says on stderr which one did what.
+pub fn condemns(mock: &Mock, verdicts: &[Verdict]) -> bool {
+    let findings = mock.observer.as_ref().map(|seen| seen.all_findings());
+    let mut found = findings.unwrap_or_default();
+    found.retain(|(_, verdict), _| verdicts.contains(verdict));
+    let mut stderr = io::stderr();
+    for ((client, verdict), count) in found.iter().take(MAX_LINES) {
+        let (name, deed) = (verdict.name(), verdict.deed());
+        let times = match count {
+            1 => "once".to_owned(),
+            count => format!("{count} times"),
+        };
+        let line = format!("--fail-on {name}: {client} {deed} ({times})");
+        let _ = writeln!(stderr, "imds_mock: {line}");
+    }
+    if found.len() > MAX_LINES {
+        let more = found.len() - MAX_LINES;
+        let _ = writeln!(stderr, "imds_mock: --fail-on: and {more} more");
+    }
+    !found.is_empty()
+}
