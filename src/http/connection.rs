@@ -59,7 +59,6 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
     // The listener's timeouts are inherited: until one is changed, none needs to be set.
     let mut timeout_is_idle = true;
     loop {
-        seat.set(pool, Activity::Idle);
         if !timeout_is_idle && stream.set_read_timeout(Some(pool.limits.idle)).is_err() {
             return;
         }
@@ -110,7 +109,12 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             body: &scratch.body,
             caller: seat.caller,
         };
-        let wait = |delay| pool.pause(delay);
+        let wait = |delay: Duration| {
+            if !delay.is_zero() {
+                pool.hold_back(seat, delay);
+                seat.set_busy();
+            }
+        };
         let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request, &wait)))
             .unwrap_or_else(|_| Reply::empty(500));
         let after = if head.keep_alive && !pool.is_stopping() {
@@ -138,6 +142,7 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
         }
         scratch.buffer.copy_within(rest.clone(), 0);
         filled = rest.len();
+        seat.set(pool, Activity::Idle);
     }
 }
 

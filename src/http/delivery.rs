@@ -41,7 +41,7 @@ pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body
             let mut pieces = whole.chunks(piece as usize);
             pieces.all(|piece| {
                 let sent = write_within(stream, piece, b"", pool.limits.write).is_ok();
-                pool.pause(step);
+                pool.hold_back(seat, step);
                 sent
             })
         }

@@ -76,22 +76,30 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     Idle = 0,
+    /// A request is on its way: a connection's first one from the start, others from their first
+    /// byte.
     Head = 1,
     Busy = 2,
+    /// The answer is held back, as it was wanted late or slow.
+    Waiting = 3,
 }
 
 /// One open connection.
 pub(super) struct Seat {
     pub(super) stream: TcpStream,
     pub(super) caller: Caller,
-    /// Milliseconds since the server started, times four, plus the [`Activity`].
+    /// Microseconds since the server started, times four, plus the [`Activity`].
     activity: AtomicU64,
     dismissed: AtomicBool,
 }
 
 impl Seat {
+    /// Notes what the connection does from now on, or goes on doing.
     pub(super) fn set(&self, pool: &Pool, activity: Activity) {
-        let now = pool.started.elapsed().as_millis() as u64;
+        if self.since(activity).is_some() {
+            return;
+        }
+        let now = pool.started.elapsed().as_micros() as u64;
         self.activity
             .store(now * 4 + activity as u64, Ordering::Relaxed);
     }
@@ -105,8 +113,11 @@ impl Seat {
     /// Since when the connection has been in that state, if it is.
     fn since(&self, activity: Activity) -> Option<u64> {
         let value = self.activity.load(Ordering::Relaxed);
-        (value % 4 == activity as u64 && !self.dismissed.load(Ordering::Relaxed))
-            .then_some(value / 4)
+        (value % 4 == activity as u64 && !self.is_dismissed()).then_some(value / 4)
+    }
+
+    fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
     }
 
     /// Ends the connection from outside; its thread sees end of file.
@@ -143,28 +154,35 @@ impl State {
         self.seats.iter().flatten()
     }
 
-    /// The connection that gives way: the one idle longest, else the oldest unfinished head of
-    /// the address that holds most of them.
+    /// Whether there are `limit` connections beside those that have been told to go.
+    fn is_full(&self, limit: usize) -> bool {
+        let staying = || self.connections().filter(|seat| !seat.is_dismissed());
+        self.open() >= limit && staying().count() >= limit
+    }
+
+    fn that_are(&self, activity: Activity) -> impl Iterator<Item = (u64, &Arc<Seat>)> {
+        self.connections()
+            .filter_map(move |seat| Some((seat.since(activity)?, seat)))
+    }
+
+    /// The connection that gives way: the one idle longest, else what is older: the oldest
+    /// unfinished head of the address that holds most of them, or the answer held back longest,
+    /// whose client has most likely given up.
     fn least_deserving(&self) -> Option<&Arc<Seat>> {
-        let idle = self
-            .connections()
-            .filter_map(|seat| Some((seat.since(Activity::Idle)?, seat)))
-            .min_by_key(|(since, _)| *since);
-        if let Some((_, seat)) = idle {
-            return Some(seat);
-        }
-        let heads = || {
-            self.connections()
-                .filter_map(|seat| Some((seat.since(Activity::Head)?, seat)))
+        let oldest = |(since, _): &(u64, &Arc<Seat>)| *since;
+        let idle = self.that_are(Activity::Idle).min_by_key(oldest);
+        let head = || {
+            let mut held: HashMap<IpAddr, usize> = HashMap::new();
+            for (_, seat) in self.that_are(Activity::Head) {
+                *held.entry(seat.caller.address).or_default() += 1;
+            }
+            let greediest = held.into_iter().max_by_key(|(_, count)| *count)?.0;
+            self.that_are(Activity::Head)
+                .filter(|(_, seat)| seat.caller.address == greediest)
+                .min_by_key(oldest)
         };
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        for (_, seat) in heads() {
-            *held.entry(seat.caller.address).or_default() += 1;
-        }
-        let greediest = held.into_iter().max_by_key(|(_, count)| *count)?.0;
-        heads()
-            .filter(|(_, seat)| seat.caller.address == greediest)
-            .min_by_key(|(since, _)| *since)
+        let waiting = || self.that_are(Activity::Waiting).min_by_key(oldest);
+        idle.or_else(|| head().into_iter().chain(waiting()).min_by_key(oldest))
             .map(|(_, seat)| seat)
     }
 }
@@ -179,7 +197,8 @@ pub(super) struct Pool {
     stopping: AtomicBool,
     /// Signalled when work is there for a parked thread.
     called: Condvar,
-    /// Signalled when the server stops and when a connection ends while it does.
+    /// Signalled when the server stops and when a connection ends while it does, and when one has
+    /// to give way.
     stopped: Condvar,
 }
 
@@ -269,13 +288,29 @@ impl Pool {
     }
 
     /// Waits, unless the server stops meanwhile.
-    pub(super) fn pause(&self, duration: Duration) {
-        if duration.is_zero() {
-            return;
-        }
+    fn pause(&self, duration: Duration) {
         let _ = self
             .stopped
             .wait_timeout_while(self.lock(), duration, |_| !self.is_stopping());
+    }
+
+    /// Holds an answer back, unless the server stops or the connection has to give way meanwhile.
+    pub(super) fn hold_back(&self, seat: &Seat, duration: Duration) {
+        seat.set(self, Activity::Waiting);
+        let goes_on = || !self.is_stopping() && !seat.is_dismissed();
+        let _ = self
+            .stopped
+            .wait_timeout_while(self.lock(), duration, |_| goes_on());
+    }
+
+    /// Ends a connection so that another can be served, if there is one to end.
+    fn make_room(&self, state: &State) -> bool {
+        let victim = state.least_deserving();
+        if let Some(seat) = victim {
+            seat.dismiss();
+            self.stopped.notify_all();
+        }
+        victim.is_some()
     }
 
     fn start_thread(self: &Arc<Pool>, listener: usize) -> io::Result<()> {
@@ -331,9 +366,7 @@ impl Pool {
             | Errno::EPROTO => {}
             Errno::EMFILE | Errno::ENFILE => {
                 self.complain("cannot accept a connection", error);
-                if let Some(seat) = self.lock().least_deserving() {
-                    seat.dismiss();
-                }
+                self.make_room(&self.lock());
                 self.pause(ACCEPT_PAUSE);
             }
             _ => {
@@ -369,15 +402,13 @@ impl Pool {
             activity: AtomicU64::new(0),
             dismissed: AtomicBool::new(false),
         });
-        seat.set(self, Activity::Idle);
+        // Its request is most likely on the way: it is not the one idle longest.
+        seat.set(self, Activity::Head);
 
         let mut state = self.lock();
-        if state.open() >= self.limits.connections {
-            match state.least_deserving() {
-                Some(victim) => victim.dismiss(),
-                // Every one is being answered: this one has to try again.
-                None => return None,
-            }
+        if state.is_full(self.limits.connections) && !self.make_room(&state) {
+            // Every one is being answered: this one has to try again.
+            return None;
         }
         state.acceptors[listener] -= 1;
         let nobody_accepts = state.acceptors[listener] == 0;
