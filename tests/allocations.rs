@@ -104,7 +104,10 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
             exchange(&mut stream, get.as_bytes(), &mut answer);
         }
         let made = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert!(made <= DATES, "{path}: {made} allocations in {REQUESTS} requests");
+        assert!(
+            made <= DATES,
+            "{path}: {made} allocations in {REQUESTS} requests"
+        );
     }
     mock.stop(Duration::from_secs(1));
 }

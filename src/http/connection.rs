@@ -10,8 +10,8 @@ use zeroize::Zeroize;
 use super::body::{BodyReader, Failure};
 use super::delivery::{deliver, linger, write_within};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
-use super::server::{Activity, Pool, Seat};
-use super::{Entity, Method, Reply, Request, Service, reason};
+use super::pool::{Activity, Pool, Seat};
+use super::{Entity, Method, Reply, Request, Service, reason, remaining};
 use crate::clock;
 
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
@@ -34,13 +34,6 @@ impl Scratch {
             date: (i64::MIN, String::new()),
         }
     }
-}
-
-/// What is left of `deadline`, `None` once it has passed. At least a millisecond, since a socket
-/// takes a timeout of zero for none.
-pub(super) fn remaining(deadline: Instant) -> Option<Duration> {
-    let left = deadline.checked_duration_since(Instant::now())?;
-    (!left.is_zero()).then_some(left.max(Duration::from_millis(1)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

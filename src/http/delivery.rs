@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::connection::remaining;
-use super::server::{Activity, Pool, Seat};
-use super::{Delivery, Reply};
+use super::pool::{Activity, Pool, Seat};
+use super::{Delivery, Reply, remaining};
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
