@@ -335,9 +335,31 @@ fn keep_alive(fields: &[Header]) -> bool {
         && !options().any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
+/// What holds for any bytes that begin like a head: no panic, and a path that begins with a slash.
+#[cfg(any(test, fuzzing))]
+pub(super) fn hold_against(bytes: &[u8]) {
+    let Some(end) = Scan::default().head_end(bytes) else {
+        return;
+    };
+    if let Ok(head) = Head::parse(&bytes[..end], &mut no_fields()) {
+        assert!(matches!(
+            head.path.as_bytes().first(),
+            Some(b'/') | None | Some(b'*')
+        ));
+        assert!(!head.path.contains("//") && !head.path.contains(['?', '#']));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_corpus_holds() {
+        for file in std::fs::read_dir("fuzz/corpus/head").unwrap() {
+            hold_against(&std::fs::read(file.unwrap().path()).unwrap());
+        }
+    }
 
     fn refusal(head: &str) -> Option<u16> {
         Head::parse(head.as_bytes(), &mut no_fields())

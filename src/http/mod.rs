@@ -303,6 +303,12 @@ pub trait Service: Send + Sync {
     fn answered(&self, _request: Option<&Request>, _reply: &Reply) {}
 }
 
+/// The door of the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzzed_head(bytes: &[u8]) {
+    head::hold_against(bytes);
+}
+
 /// The reason phrase of a status, empty where there is none.
 pub fn reason(status: u16) -> &'static str {
     match status {

@@ -197,9 +197,27 @@ pub(super) fn http_date(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text.trim(), &Rfc2822).ok()
 }
 
+/// What holds for any bytes that STS could send: no panic, and a grant has all its parts.
+#[cfg(any(test, fuzzing))]
+pub(super) fn hold_against(bytes: &[u8]) {
+    for status in [200, 403, 503] {
+        if let Ok(grant) = read(status, bytes, None) {
+            assert!(!grant.credentials.access_key_id.is_empty());
+            assert!(grant.credentials.token.is_some());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_corpus_holds() {
+        for file in std::fs::read_dir("fuzz/corpus/answer").unwrap() {
+            hold_against(&std::fs::read(file.unwrap().path()).unwrap());
+        }
+    }
     use time::macros::datetime;
 
     const NAMESPACE: &str = r#" xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#;
