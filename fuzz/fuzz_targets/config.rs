@@ -12,14 +12,19 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         return;
     }
     match Config::parse(text, Path::new(""), &[]) {
-        Err(problems) => problems.iter().for_each(|problem| drop(problem.to_string())),
+        Err(problems) => problems
+            .iter()
+            .for_each(|problem| drop(problem.to_string())),
         Ok((config, _)) => {
             let printed = config.effective().to_string();
             if let Ok(parts) = Parts::new(config) {
                 drop(parts);
                 let again = Config::parse(&printed, Path::new(""), &[]);
                 let secrets = printed.contains("\"credentials\"");
-                assert!(again.is_ok() || secrets, "what is printed can be read: {printed}");
+                assert!(
+                    again.is_ok() || secrets,
+                    "what is printed can be read: {printed}"
+                );
             }
         }
     }

@@ -10,7 +10,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     for path in &paths {
         leaves.text(*path, *path);
     }
-    let Ok(tree) = leaves.build("now") else { return };
+    let Ok(tree) = leaves.build("now") else {
+        return;
+    };
     for path in &paths {
         let found = tree.get(path).expect("what is declared can be fetched");
         assert_eq!(found.body(), path.as_bytes());
