@@ -167,7 +167,7 @@ fn the_role_that_sts_is_asked_for_changes_at_a_restart_only() {
     let daemon = start_with(&json!({}), &[]);
     refused(&daemon, &config);
     daemon.wait_for("role.arn");
-    assert_eq!(daemon.text("/latest/meta-data/").contains("iam/"), false);
+    assert!(!daemon.text("/latest/meta-data/").contains("iam/"));
 }
 
 #[test]
