@@ -268,8 +268,11 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
 }
 
 fn serve_until_told(mock: &Mock, source: &Source, signals: &mut Signals, report: &Report) {
+    let had_terminal = io::stdout().is_terminal();
     for arrived in signals.forever() {
         match arrived.signal {
+            // The terminal it was started from is closed: nobody could stop it any more.
+            SIGHUP if had_terminal && !io::stdout().is_terminal() => break,
             SIGHUP => reload(mock, source, report),
             _ => break,
         }

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use super::connection::remaining;
 use super::head::{Framing, MAX_BODY, Refusal};
+use super::remaining;
 
 /// Bytes of chunk sizes, extensions and trailers around one body.
 const MAX_CHUNK_OVERHEAD: u64 = 16 * 1024;

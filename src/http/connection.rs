@@ -10,8 +10,8 @@ use zeroize::Zeroize;
 use super::body::{BodyReader, Failure};
 use super::delivery::{deliver, linger, write_within};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
-use super::server::{Activity, Pool, Seat};
-use super::{Entity, Method, Reply, Request, Service, reason};
+use super::pool::{Activity, Pool, Seat};
+use super::{Entity, Method, Reply, Request, Service, reason, remaining};
 use crate::clock;
 
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
@@ -36,13 +36,6 @@ impl Scratch {
     }
 }
 
-/// What is left of `deadline`, `None` once it has passed. At least a millisecond, since a socket
-/// takes a timeout of zero for none.
-pub(super) fn remaining(deadline: Instant) -> Option<Duration> {
-    let left = deadline.checked_duration_since(Instant::now())?;
-    (!left.is_zero()).then_some(left.max(Duration::from_millis(1)))
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
     KeepAlive,
@@ -59,7 +52,6 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
     // The listener's timeouts are inherited: until one is changed, none needs to be set.
     let mut timeout_is_idle = true;
     loop {
-        seat.set(pool, Activity::Idle);
         if !timeout_is_idle && stream.set_read_timeout(Some(pool.limits.idle)).is_err() {
             return;
         }
@@ -110,7 +102,12 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
             body: &scratch.body,
             caller: seat.caller,
         };
-        let wait = |delay| pool.pause(delay);
+        let wait = |delay: Duration| {
+            if !delay.is_zero() {
+                pool.hold_back(seat, delay);
+                seat.set_busy();
+            }
+        };
         let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request, &wait)))
             .unwrap_or_else(|_| Reply::empty(500));
         let after = if head.keep_alive && !pool.is_stopping() {
@@ -138,6 +135,7 @@ pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &m
         }
         scratch.buffer.copy_within(rest.clone(), 0);
         filled = rest.len();
+        seat.set(pool, Activity::Idle);
     }
 }
 

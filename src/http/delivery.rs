@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::connection::remaining;
-use super::server::{Activity, Pool, Seat};
-use super::{Delivery, Reply};
+use super::pool::{Activity, Pool, Seat};
+use super::{Delivery, Reply, remaining};
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
@@ -41,7 +40,7 @@ pub(super) fn deliver(pool: &Pool, seat: &Seat, reply: &Reply, head: &[u8], body
             let mut pieces = whole.chunks(piece as usize);
             pieces.all(|piece| {
                 let sent = write_within(stream, piece, b"", pool.limits.write).is_ok();
-                pool.pause(step);
+                pool.hold_back(seat, step);
                 sent
             })
         }

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::server::Limits;
+use super::pool::Limits;
 
 /// std's 128 overflowed under load (design, D1).
 const BACKLOG: i32 = 1024;

@@ -7,17 +7,19 @@ mod connection;
 mod delivery;
 mod head;
 mod listen;
+mod pool;
 mod server;
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroize;
 
 pub use listen::{BindError, bind};
-pub use server::{Limits, Server};
+pub use pool::Limits;
+pub use server::Server;
 
 /// The methods of RFC 9110 and PATCH; any other is answered 501 before a handler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,13 @@ impl Request<'_> {
     pub fn has_field(&self, name: &str) -> bool {
         find(self.fields, name).is_some()
     }
+}
+
+/// What is left of `deadline`, `None` once it has passed. At least a millisecond, since a socket
+/// takes a timeout of zero for none.
+fn remaining(deadline: Instant) -> Option<Duration> {
+    let left = deadline.checked_duration_since(Instant::now())?;
+    (!left.is_zero()).then_some(left.max(Duration::from_millis(1)))
 }
 
 fn find<'a>(fields: &'a [httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {

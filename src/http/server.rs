@@ -3,11 +3,10 @@
 //! started only when none is left waiting. Connections are bounded: past the limit the one that
 //! has been idle longest gives way.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,173 +14,18 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::connection::{self, Scratch};
-use super::{Caller, Service};
+use super::pool::{Activity, Limits, Listener, Place, Pool, Seat, State};
+use super::{Caller, Service, remaining};
 
-/// Threads that wait in accept() for each listener from the start.
-const ACCEPTORS: usize = 2;
-/// Threads that go back to accept() after a connection. One more is called only when none is left
-/// there, so that a busy listener does not park and call a thread for every connection.
-const MAX_ACCEPTORS: usize = 16;
+/// Threads that wait in accept() for each listener: they are there from the start, and threads beyond
+/// them leave, so that a flood leaves nothing behind.
+const ACCEPTORS: usize = 8;
 /// How long a thread beyond those waits for work before it ends.
 const PARKED: Duration = Duration::from_secs(5);
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
 const STACK: usize = 256 * 1024;
 /// How long accept() rests where trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// The least time between two complaints about the same trouble.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
-/// Descriptors kept for listeners, files and calls to STS when the limit is low.
-const RESERVED_DESCRIPTORS: u64 = 16;
-
-/// Every bound on a connection's time, and how many there may be.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// From the first byte of a head to its end.
-    pub head: Duration,
-    /// From the end of a head to the end of its body.
-    pub body: Duration,
-    /// Without a request, before and between them.
-    pub idle: Duration,
-    /// For one answer to be taken.
-    pub write: Duration,
-    /// For a refused client to stop sending.
-    pub linger: Duration,
-    /// Open at once, all listeners together.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            head: Duration::from_secs(10),
-            body: Duration::from_secs(10),
-            idle: Duration::from_secs(30),
-            write: Duration::from_secs(5),
-            linger: Duration::from_secs(1),
-            connections: 512,
-        }
-    }
-}
-
-impl Limits {
-    /// Lowers the number of connections to what `descriptors` open files allow.
-    pub fn within_descriptors(mut self, descriptors: u64) -> Limits {
-        let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(8);
-        self.connections = self.connections.min(room.try_into().unwrap_or(usize::MAX));
-        self
-    }
-}
-
-/// What a connection is doing; decides who gives way when there are too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activity {
-    Idle = 0,
-    Head = 1,
-    Busy = 2,
-}
-
-/// One open connection.
-pub(super) struct Seat {
-    pub(super) stream: TcpStream,
-    pub(super) caller: Caller,
-    /// Milliseconds since the server started, times four, plus the [`Activity`].
-    activity: AtomicU64,
-    dismissed: AtomicBool,
-}
-
-impl Seat {
-    pub(super) fn set(&self, pool: &Pool, activity: Activity) {
-        let now = pool.started.elapsed().as_millis() as u64;
-        self.activity
-            .store(now * 4 + activity as u64, Ordering::Relaxed);
-    }
-
-    /// A request is being answered. Since when does not matter: such a connection never gives way.
-    pub(super) fn set_busy(&self) {
-        self.activity
-            .store(Activity::Busy as u64, Ordering::Relaxed);
-    }
-
-    /// Since when the connection has been in that state, if it is.
-    fn since(&self, activity: Activity) -> Option<u64> {
-        let value = self.activity.load(Ordering::Relaxed);
-        (value % 4 == activity as u64 && !self.dismissed.load(Ordering::Relaxed))
-            .then_some(value / 4)
-    }
-
-    /// Ends the connection from outside; its thread sees end of file.
-    fn dismiss(&self) {
-        self.dismissed.store(true, Ordering::Relaxed);
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-struct Listener {
-    socket: TcpListener,
-    service: Arc<dyn Service>,
-}
-
-#[derive(Default)]
-struct State {
-    /// A slab: a connection keeps its index.
-    seats: Vec<Option<Arc<Seat>>>,
-    free: Vec<usize>,
-    /// Threads in accept(), a listener each.
-    acceptors: Vec<usize>,
-    /// Threads waiting to be called to a listener, and the calls not yet taken.
-    parked: usize,
-    calls: Vec<usize>,
-    complained: Option<Instant>,
-}
-
-impl State {
-    fn open(&self) -> usize {
-        self.seats.len() - self.free.len()
-    }
-
-    fn connections(&self) -> impl Iterator<Item = &Arc<Seat>> {
-        self.seats.iter().flatten()
-    }
-
-    /// The connection that gives way: the one idle longest, else the oldest unfinished head of
-    /// the address that holds most of them.
-    fn least_deserving(&self) -> Option<&Arc<Seat>> {
-        let idle = self
-            .connections()
-            .filter_map(|seat| Some((seat.since(Activity::Idle)?, seat)))
-            .min_by_key(|(since, _)| *since);
-        if let Some((_, seat)) = idle {
-            return Some(seat);
-        }
-        let heads = || {
-            self.connections()
-                .filter_map(|seat| Some((seat.since(Activity::Head)?, seat)))
-        };
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
-        for (_, seat) in heads() {
-            *held.entry(seat.caller.address).or_default() += 1;
-        }
-        let greediest = held.into_iter().max_by_key(|(_, count)| *count)?.0;
-        heads()
-            .filter(|(_, seat)| seat.caller.address == greediest)
-            .min_by_key(|(since, _)| *since)
-            .map(|(_, seat)| seat)
-    }
-}
-
-/// The threads, listeners and connections of one server.
-pub(super) struct Pool {
-    pub(super) limits: Limits,
-    started: Instant,
-    listeners: Vec<Listener>,
-    complain: Box<dyn Fn(&str) + Send + Sync>,
-    state: Mutex<State>,
-    stopping: AtomicBool,
-    /// Signalled when work is there for a parked thread.
-    called: Condvar,
-    /// Signalled when the server stops and when a connection ends while it does.
-    stopped: Condvar,
-}
 
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -246,7 +90,7 @@ impl Server {
                     seat.dismiss();
                 }
             }
-            let Some(left) = connection::remaining(deadline) else {
+            let Some(left) = remaining(deadline) else {
                 return;
             };
             state = self
@@ -260,24 +104,6 @@ impl Server {
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Waits, unless the server stops meanwhile.
-    pub(super) fn pause(&self, duration: Duration) {
-        if duration.is_zero() {
-            return;
-        }
-        let _ = self
-            .stopped
-            .wait_timeout_while(self.lock(), duration, |_| !self.is_stopping());
-    }
-
     fn start_thread(self: &Arc<Pool>, listener: usize) -> io::Result<()> {
         let pool = self.clone();
         thread::Builder::new()
@@ -285,17 +111,6 @@ impl Pool {
             .stack_size(STACK)
             .spawn(move || pool.work(listener))
             .map(drop)
-    }
-
-    fn complain(&self, what: &str, error: &io::Error) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let recent = |at: Instant| now.duration_since(at) < COMPLAINT_PAUSE;
-        if !state.complained.is_some_and(recent) {
-            state.complained = Some(now);
-            drop(state);
-            (self.complain)(&format!("{what}: {error}"));
-        }
     }
 
     /// A thread's whole life: accept, serve, and wait for a call when enough others accept.
@@ -331,9 +146,7 @@ impl Pool {
             | Errno::EPROTO => {}
             Errno::EMFILE | Errno::ENFILE => {
                 self.complain("cannot accept a connection", error);
-                if let Some(seat) = self.lock().least_deserving() {
-                    seat.dismiss();
-                }
+                self.make_room(&self.lock());
                 self.pause(ACCEPT_PAUSE);
             }
             _ => {
@@ -369,15 +182,13 @@ impl Pool {
             activity: AtomicU64::new(0),
             dismissed: AtomicBool::new(false),
         });
-        seat.set(self, Activity::Idle);
+        // Its request is most likely on the way: it is not the one idle longest.
+        seat.set(self, Activity::Head);
 
         let mut state = self.lock();
-        if state.open() >= self.limits.connections {
-            match state.least_deserving() {
-                Some(victim) => victim.dismiss(),
-                // Every one is being answered: this one has to try again.
-                None => return None,
-            }
+        if state.is_full(self.limits.connections) && !self.make_room(&state) {
+            // Every one is being answered: this one has to try again.
+            return None;
         }
         state.acceptors[listener] -= 1;
         let nobody_accepts = state.acceptors[listener] == 0;
@@ -419,7 +230,7 @@ impl Pool {
         if self.is_stopping() {
             return None;
         }
-        if state.acceptors[own] < MAX_ACCEPTORS {
+        if state.acceptors[own] < ACCEPTORS {
             state.acceptors[own] += 1;
             return Some(own);
         }
@@ -436,34 +247,5 @@ impl Pool {
             .0;
         state.parked -= 1;
         state.calls.pop().filter(|_| !self.is_stopping())
-    }
-}
-
-/// A connection's place in the pool, given back when it is dropped at the latest.
-struct Place {
-    pool: Arc<Pool>,
-    seat: Arc<Seat>,
-    index: Option<usize>,
-}
-
-impl Place {
-    fn give_back(&mut self, state: &mut State) {
-        let Some(index) = self.index.take() else {
-            return;
-        };
-        state.seats[index] = None;
-        state.free.push(index);
-        if self.pool.is_stopping() {
-            self.pool.stopped.notify_all();
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.index.is_some() {
-            let pool = self.pool.clone();
-            self.give_back(&mut pool.lock());
-        }
     }
 }
