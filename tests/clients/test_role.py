@@ -81,7 +81,9 @@ def test_boto3_is_the_role_through_ten_renewals(serve, point_at):
     assert len(set(actions["GetCallerIdentity"])) >= 8
 
 
-def test_sts_is_spoken_to_over_tls_with_the_roots_that_are_given(serve, point_at, tmp_path):
+def test_sts_is_spoken_to_over_tls_with_the_roots_that_are_given(
+    serve, point_at, tmp_path, monkeypatch
+):
     bundle, cert, key = certificates(tmp_path)
     with StsServer(tls=(cert, key)) as sts:
         sts.add_user("AKIABOOT", SECRET)
@@ -98,11 +100,8 @@ def test_sts_is_spoken_to_over_tls_with_the_roots_that_are_given(serve, point_at
         bootstrap(daemon, **keys)
         daemon.wait_for("assumed: ")
         point_at(daemon)
-        os.environ["AWS_CA_BUNDLE"] = str(bundle)
-        try:
-            assert caller(sts.url) == SESSION
-        finally:
-            del os.environ["AWS_CA_BUNDLE"]
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+        assert caller(sts.url) == SESSION
 
 
 def certificates(directory):
