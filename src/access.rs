@@ -74,10 +74,19 @@ fn name_of(authority: &str) -> &str {
 pub struct AdminSecret([u8; 32]);
 
 impl AdminSecret {
-    /// Takes the file's content; blanks around it do not count. `None` if nothing is left.
-    pub fn new(content: &[u8]) -> Option<AdminSecret> {
+    /// Takes the file's content; blanks around it do not count. The error says why no caller could
+    /// ever present it.
+    pub fn new(content: &[u8]) -> Result<AdminSecret, &'static str> {
         let secret = content.trim_ascii();
-        (!secret.is_empty()).then(|| AdminSecret(Sha256::digest(secret).into()))
+        if secret.is_empty() {
+            return Err("it is empty");
+        }
+        // As two lines of `openssl rand -base64 64` are.
+        let is_line = str::from_utf8(secret).is_ok_and(|text| !text.contains(char::is_control));
+        match is_line {
+            true => Ok(AdminSecret(Sha256::digest(secret).into())),
+            false => Err("expected one line of text"),
+        }
     }
 
     /// Whether the request carries `Authorization: Bearer SECRET`. Digests are compared, so that
@@ -178,7 +187,9 @@ mod tests {
 
     #[test]
     fn the_secret_must_be_presented_whole() {
-        assert!(AdminSecret::new(b" \n").is_none());
+        for no_secret in [&b""[..], b" \n", b"two\nlines", b"\xff", b"a\0b"] {
+            assert!(AdminSecret::new(no_secret).is_err(), "{no_secret:?}");
+        }
         let secret = AdminSecret::new(b"hunter2\n").unwrap();
         for (value, presented) in [
             ("Bearer hunter2", true),

@@ -135,7 +135,7 @@ impl Prepared {
             secret: from_file(
                 "--bootstrap-secret-file",
                 options.bootstrap_secret_file.as_deref(),
-                |bytes| AdminSecret::new(bytes).ok_or_else(|| "it is empty".to_owned()),
+                |bytes| AdminSecret::new(bytes).map_err(str::to_owned),
             )?,
         })
     }

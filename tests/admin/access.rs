@@ -197,9 +197,12 @@ fn the_secret_is_asked_of_every_caller() {
 fn a_secret_that_is_none_is_an_error_at_start() {
     let empty = TempFile::new("");
     let blank = TempFile::new(" \r\n\t\n");
+    // No field of a request could hold it.
+    let lines = TempFile::new("c2VzYW1lIG9wZW4=\nc2VzYW1lIG9wZW4=\n");
     for (path, said) in [
         (empty.path().to_str().expect("UTF-8"), "empty"),
         (blank.path().to_str().expect("UTF-8"), "empty"),
+        (lines.path().to_str().expect("UTF-8"), "one line"),
         ("/no/such/file", "cannot read"),
     ] {
         for role in [&["--role-arn", crate::ARN][..], &["--admin-port", "0"]] {

@@ -148,6 +148,9 @@ fn no_output_of_a_whole_life_has_a_secret() {
             ("GET", "/events"),
             ("GET", "/faults"),
             ("GET", "/clock"),
+            ("GET", "/metrics"),
+            ("GET", "/requests"),
+            ("GET", "/verdicts"),
             ("GET", CREDS),
             ("POST", "/reload"),
             ("PUT", "/metadata/iam/security-credentials/app"),
@@ -193,6 +196,8 @@ fn no_output_of_a_whole_life_has_a_secret() {
     assert!(document.contains("[hidden]"), "{document}");
     seen.add("the failure document", document);
     sts.always(Fault::None);
+    // A no is asked again slowly, an offer at once.
+    bootstrap(&mut seen, &second);
     daemon.wait_for("recovered: ");
     ask(&mut seen, "GET", "/status?verbose", &right, "");
     for path in ["", "iam/", "iam/info", "iam/security-credentials/"] {

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -35,19 +36,23 @@ ROLE = {
 class Daemon:
     """A running imds_mock. `log` holds its request lines, complete once it was stopped."""
 
-    def __init__(self, config, config_file, admin=False):
+    def __init__(self, config, config_file, admin=False, arguments=(), env=None):
         self._config_file = config_file
+        self._stderr_file = config_file.with_suffix(".stderr")
         self.write(config)
         self.log = []
-        arguments = ["--config", config_file, "--host", "127.0.0.1", "--port", "0"]
+        arguments = ["--config", config_file, "--host", "127.0.0.1", "--port", "0", *arguments]
         if admin:
             arguments += ["--admin-host", "127.0.0.1", "--admin-port", "0"]
-        self._process = subprocess.Popen(
-            [IMDS_MOCK, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        with self._stderr_file.open("w") as stderr:
+            self._process = subprocess.Popen(
+                [IMDS_MOCK, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=os.environ | (env or {}),
+            )
         started = queue.SimpleQueue()
         lines = 2 if admin else 1
         self._reader = threading.Thread(target=self._read, args=(started, lines), daemon=True)
@@ -55,9 +60,9 @@ class Daemon:
         try:
             line = started.get(timeout=10)
             found = re.fullmatch(r"IMDSv2 mock v\S+ running on (http://([\d.]+):(\d+))", line)
-            assert found, f"not a start line: {line!r}"
+            assert found, f"not a start line: {line!r}; {self.said()}"
             if admin:
-                self._admin = started.get(timeout=10).split(" running on ")[1]
+                self.admin = started.get(timeout=10).split(" running on ")[1]
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -70,6 +75,20 @@ class Daemon:
         for line in self._process.stdout:
             self.log.append(line.rstrip("\n"))
 
+    def said(self):
+        """What it has written to stderr so far."""
+        return self._stderr_file.read_text()
+
+    def wait_for(self, part):
+        """The first line on stderr with `part` in it, which must come."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for line in self.said().splitlines():
+                if part in line:
+                    return line
+            time.sleep(0.01)
+        pytest.fail(f"no line has {part!r} in it: {self.said()}")
+
     def write(self, config):
         """Writes the configuration that a reload will read."""
         self._config_file.write_text(json.dumps(config))
@@ -78,7 +97,7 @@ class Daemon:
     def post(self, path, body=None):
         """Asks the administrative service for something; a refusal is an error."""
         data = json.dumps(body).encode() if body is not None else b""
-        request = urllib.request.Request(self._admin + path, data=data, method="POST")
+        request = urllib.request.Request(self.admin + path, data=data, method="POST")
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
@@ -94,7 +113,7 @@ class Daemon:
             self._process.wait()
             pytest.fail("imds_mock did not end within 5 s of SIGTERM")
         self._reader.join(timeout=5)
-        assert status == 0, f"imds_mock ended with status {status}"
+        assert status == 0, f"imds_mock ended with status {status}: {self.said()}"
 
     def env(self, home):
         """The environment of a client: this daemon as its metadata service, no other source."""
@@ -108,11 +127,12 @@ class Daemon:
 @pytest.fixture
 def serve(tmp_path):
     """Starts the daemon: `serve()` with the example configuration, `serve(key=value)` changed,
-    `serve(admin=True)` with its administrative service."""
+    `serve(admin=True)` with its administrative service, and with more arguments or variables."""
     with contextlib.ExitStack() as stack:
 
-        def start(admin=False, **changes):
-            daemon = Daemon(EXAMPLE | changes, tmp_path / "config.json", admin)
+        def start(admin=False, arguments=(), env=None, **changes):
+            file = tmp_path / "config.json"
+            daemon = Daemon(EXAMPLE | changes, file, admin, arguments, env)
             stack.callback(daemon.stop)
             return daemon
 
