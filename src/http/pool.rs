@@ -78,7 +78,10 @@ pub(super) struct Seat {
 impl Seat {
     /// Notes what the connection does from now on, or goes on doing.
     pub(super) fn set(&self, pool: &Pool, activity: Activity) {
-        if self.since(activity).is_some() {
+        if self
+            .activity()
+            .is_some_and(|(present, _)| present == activity)
+        {
             return;
         }
         let now = pool.started.elapsed().as_micros() as u64;
@@ -92,20 +95,20 @@ impl Seat {
             .store(Activity::Busy as u64, Ordering::Relaxed);
     }
 
-    /// Since when the connection has been in that state, if it is.
-    pub(super) fn since(&self, activity: Activity) -> Option<u64> {
+    /// What the connection does and since when, unless it has been told to go.
+    pub(super) fn activity(&self) -> Option<(Activity, u64)> {
         let value = self.activity.load(Ordering::Relaxed);
-        (value % 4 == activity as u64 && !self.is_dismissed()).then_some(value / 4)
+        let activity = match value % 4 {
+            0 => Activity::Idle,
+            1 => Activity::Head,
+            2 => Activity::Busy,
+            _ => Activity::Waiting,
+        };
+        (!self.is_dismissed()).then_some((activity, value / 4))
     }
 
     fn is_dismissed(&self) -> bool {
         self.dismissed.load(Ordering::Relaxed)
-    }
-
-    /// Ends the connection from outside; its thread sees end of file.
-    pub(super) fn dismiss(&self) {
-        self.dismissed.store(true, Ordering::Relaxed);
-        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -117,8 +120,12 @@ pub(super) struct Listener {
 #[derive(Default)]
 pub(super) struct State {
     /// A slab: a connection keeps its index.
-    pub(super) seats: Vec<Option<Arc<Seat>>>,
-    pub(super) free: Vec<usize>,
+    seats: Vec<Option<Arc<Seat>>>,
+    free: Vec<usize>,
+    /// How many have been told to go and are still there.
+    leaving: usize,
+    /// Connections of each address.
+    held: HashMap<IpAddr, usize>,
     /// Threads in accept(), a listener each.
     pub(super) acceptors: Vec<usize>,
     /// Threads waiting to be called to a listener, and the calls not yet taken.
@@ -128,6 +135,14 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Of a server with that many listeners, each of which has as many acceptors.
+    pub(super) fn new(listeners: usize, acceptors: usize) -> State {
+        State {
+            acceptors: vec![acceptors; listeners],
+            ..State::default()
+        }
+    }
+
     pub(super) fn open(&self) -> usize {
         self.seats.len() - self.free.len()
     }
@@ -138,33 +153,61 @@ impl State {
 
     /// Whether there are `limit` connections beside those that have been told to go.
     pub(super) fn is_full(&self, limit: usize) -> bool {
-        let staying = || self.connections().filter(|seat| !seat.is_dismissed());
-        self.open() >= limit && staying().count() >= limit
+        self.open() >= limit + self.leaving
     }
 
-    fn that_are(&self, activity: Activity) -> impl Iterator<Item = (u64, &Arc<Seat>)> {
-        self.connections()
-            .filter_map(move |seat| Some((seat.since(activity)?, seat)))
+    /// Takes a connection in. Returns its index.
+    pub(super) fn add(&mut self, seat: Arc<Seat>) -> usize {
+        *self.held.entry(seat.caller.address).or_default() += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.seats.push(None);
+            self.seats.len() - 1
+        });
+        self.seats[index] = Some(seat);
+        index
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(seat) = self.seats[index].take() else {
+            return;
+        };
+        self.free.push(index);
+        self.leaving -= usize::from(seat.is_dismissed());
+        let address = seat.caller.address;
+        if let Some(held) = self.held.get_mut(&address) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&address);
+            }
+        }
+    }
+
+    /// Ends a connection from outside; its thread sees end of file.
+    pub(super) fn dismiss(&mut self, seat: &Seat) {
+        if !seat.dismissed.swap(true, Ordering::Relaxed) {
+            self.leaving += 1;
+            let _ = seat.stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// The connection that gives way: the one idle longest, else what is older: the oldest
-    /// unfinished head of the address that holds most of them, or the answer held back longest,
-    /// whose client has most likely given up.
+    /// unfinished head of the address that holds most connections, or the answer held back longest,
+    /// whose client has most likely given up. It is asked for by every newcomer to a full house, so
+    /// it looks at each connection once.
     fn least_deserving(&self) -> Option<&Arc<Seat>> {
-        let oldest = |(since, _): &(u64, &Arc<Seat>)| *since;
-        let idle = self.that_are(Activity::Idle).min_by_key(oldest);
-        let head = || {
-            let mut held: HashMap<IpAddr, usize> = HashMap::new();
-            for (_, seat) in self.that_are(Activity::Head) {
-                *held.entry(seat.caller.address).or_default() += 1;
+        let greediest = self.held.iter().max_by_key(|(_, held)| **held)?.0;
+        let rank = |seat: &Seat| {
+            let (activity, since) = seat.activity()?;
+            match activity {
+                Activity::Idle => Some((0, since)),
+                Activity::Head if seat.caller.address != *greediest => Some((2, since)),
+                Activity::Head | Activity::Waiting => Some((1, since)),
+                Activity::Busy => None,
             }
-            let greediest = held.into_iter().max_by_key(|(_, count)| *count)?.0;
-            self.that_are(Activity::Head)
-                .filter(|(_, seat)| seat.caller.address == greediest)
-                .min_by_key(oldest)
         };
-        let waiting = || self.that_are(Activity::Waiting).min_by_key(oldest);
-        idle.or_else(|| head().into_iter().chain(waiting()).min_by_key(oldest))
+        self.connections()
+            .filter_map(|seat| Some((rank(seat)?, seat)))
+            .min_by_key(|(rank, _)| *rank)
             .map(|(_, seat)| seat)
     }
 }
@@ -210,10 +253,10 @@ impl Pool {
     }
 
     /// Ends a connection so that another can be served, if there is one to end.
-    pub(super) fn make_room(&self, state: &State) -> bool {
-        let victim = state.least_deserving();
-        if let Some(seat) = victim {
-            seat.dismiss();
+    pub(super) fn make_room(&self, state: &mut State) -> bool {
+        let victim = state.least_deserving().cloned();
+        if let Some(seat) = &victim {
+            state.dismiss(seat);
             self.stopped.notify_all();
         }
         victim.is_some()
@@ -243,8 +286,7 @@ impl Place {
         let Some(index) = self.index.take() else {
             return;
         };
-        state.seats[index] = None;
-        state.free.push(index);
+        state.remove(index);
         if self.pool.is_stopping() {
             self.pool.stopped.notify_all();
         }

@@ -20,6 +20,10 @@ use super::{Caller, Service, remaining};
 /// Threads that wait in accept() for each listener: they are there from the start, and threads beyond
 /// them leave, so that a flood leaves nothing behind.
 const ACCEPTORS: usize = 8;
+/// With fewer of them left another thread is called. On a busy machine each one has to wait for its
+/// turn before it can accept: were there one at a time, connections in the queue would wait for all
+/// those turns together.
+const MIN_ACCEPTORS: usize = 4;
 /// How long a thread beyond those waits for work before it ends.
 const PARKED: Duration = Duration::from_secs(5);
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
@@ -49,10 +53,7 @@ impl Server {
                 .map(|(socket, service)| Listener { socket, service })
                 .collect(),
             complain: Box::new(complain),
-            state: Mutex::new(State {
-                acceptors: vec![ACCEPTORS; count],
-                ..State::default()
-            }),
+            state: Mutex::new(State::new(count, ACCEPTORS)),
             stopping: AtomicBool::new(false),
             called: Condvar::new(),
             stopped: Condvar::new(),
@@ -81,15 +82,11 @@ impl Server {
         }
         let deadline = Instant::now() + limit;
         while state.open() > 0 {
-            for seat in state.connections() {
-                let at_rest = [Activity::Idle, Activity::Head];
-                if at_rest
-                    .iter()
-                    .any(|&activity| seat.since(activity).is_some())
-                {
-                    seat.dismiss();
-                }
-            }
+            let is_at_rest = |seat: &&Arc<Seat>| {
+                matches!(seat.activity(), Some((Activity::Idle | Activity::Head, _)))
+            };
+            let at_rest: Vec<_> = state.connections().filter(is_at_rest).cloned().collect();
+            at_rest.iter().for_each(|seat| state.dismiss(seat));
             let Some(left) = remaining(deadline) else {
                 return;
             };
@@ -146,7 +143,7 @@ impl Pool {
             | Errno::EPROTO => {}
             Errno::EMFILE | Errno::ENFILE => {
                 self.complain("cannot accept a connection", error);
-                self.make_room(&self.lock());
+                self.make_room(&mut self.lock());
                 self.pause(ACCEPT_PAUSE);
             }
             _ => {
@@ -186,38 +183,41 @@ impl Pool {
         seat.set(self, Activity::Head);
 
         let mut state = self.lock();
-        if state.is_full(self.limits.connections) && !self.make_room(&state) {
+        if state.is_full(self.limits.connections) && !self.make_room(&mut state) {
             // Every one is being answered: this one has to try again.
             return None;
         }
+        let index = state.add(seat.clone());
         state.acceptors[listener] -= 1;
-        let nobody_accepts = state.acceptors[listener] == 0;
-        let called = nobody_accepts && state.parked > state.calls.len();
-        if called {
+        let is_missed = state.acceptors[listener] < MIN_ACCEPTORS;
+        let is_called = is_missed && state.parked > state.calls.len();
+        if is_missed {
+            state.acceptors[listener] += 1;
+        }
+        if is_called {
             state.calls.push(listener);
             self.called.notify_one();
         }
-        if nobody_accepts {
-            state.acceptors[listener] += 1;
-        }
-        let index = state.free.pop().unwrap_or_else(|| {
-            state.seats.push(None);
-            state.seats.len() - 1
-        });
-        state.seats[index] = Some(seat.clone());
         drop(state);
         let place = Place {
             pool: self.clone(),
             seat,
             index: Some(index),
         };
-        if nobody_accepts
-            && !called
+        if is_missed
+            && !is_called
             && let Err(e) = self.start_thread(listener)
         {
-            // This thread has to accept in place of the one that could not be made.
             self.complain("cannot start a thread for a connection", &e);
-            return None;
+            let mut state = self.lock();
+            if state.acceptors[listener] > 1 {
+                state.acceptors[listener] -= 1;
+            } else if self.make_room(&mut state) {
+                // The thread that has become free accepts.
+                state.calls.push(listener);
+            } else {
+                return None;
+            }
         }
         Some(place)
     }
@@ -229,6 +229,9 @@ impl Pool {
         place.give_back(&mut state);
         if self.is_stopping() {
             return None;
+        }
+        if state.calls.len() > state.parked {
+            return state.calls.pop();
         }
         if state.acceptors[own] < ACCEPTORS {
             state.acceptors[own] += 1;
