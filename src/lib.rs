@@ -11,5 +11,6 @@ pub mod http;
 pub mod imds;
 pub mod log;
 pub mod privileges;
+pub mod region;
 pub mod role;
 pub mod service;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::facts::{Facts, Interface};
-use super::region;
 use super::report::Section;
+use crate::region;
 
 /// What a category's configuration looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
-use super::region;
 use super::report::Section;
+use crate::region;
 
 /// Facts about the whole instance.
 pub struct Facts {

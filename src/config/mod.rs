@@ -8,7 +8,6 @@ mod facts;
 mod fault;
 mod given;
 mod paths;
-pub mod region;
 mod report;
 mod role;
 mod source;

@@ -252,9 +252,15 @@ impl Pool {
             .wait_timeout_while(self.lock(), duration, |_| goes_on());
     }
 
-    /// Ends a connection so that another can be served, if there is one to end.
-    pub(super) fn make_room(&self, state: &mut State) -> bool {
-        let victim = state.least_deserving().cloned();
+    /// Ends a connection so that another can be served, if there is one to end that has been doing
+    /// what it does for `least` or longer.
+    pub(super) fn make_room(&self, state: &mut State, least: Duration) -> bool {
+        let now = self.started.elapsed().as_micros() as u64;
+        let victim = state.least_deserving().filter(|seat| {
+            let since = seat.activity.load(Ordering::Relaxed) / 4;
+            u128::from(now.saturating_sub(since)) >= least.as_micros()
+        });
+        let victim = victim.cloned();
         if let Some(seat) = &victim {
             state.dismiss(seat);
             self.stopped.notify_all();

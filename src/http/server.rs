@@ -28,6 +28,8 @@ const MIN_ACCEPTORS: usize = 4;
 const PARKED: Duration = Duration::from_secs(5);
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
 const STACK: usize = 256 * 1024;
+/// What a connection must have been idle, or unfinished, to give its descriptor to another.
+const OLD: Duration = Duration::from_millis(100);
 /// How long accept() rests where trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -143,7 +145,8 @@ impl Pool {
             | Errno::EPROTO => {}
             Errno::EMFILE | Errno::ENFILE => {
                 self.complain("cannot accept a connection", error);
-                self.make_room(&mut self.lock());
+                // Not those that were accepted a moment ago: then descriptors are there again.
+                self.make_room(&mut self.lock(), OLD);
                 self.pause(ACCEPT_PAUSE);
             }
             _ => {
@@ -183,7 +186,7 @@ impl Pool {
         seat.set(self, Activity::Head);
 
         let mut state = self.lock();
-        if state.is_full(self.limits.connections) && !self.make_room(&mut state) {
+        if state.is_full(self.limits.connections) && !self.make_room(&mut state, Duration::ZERO) {
             // Every one is being answered: this one has to try again.
             return None;
         }
@@ -212,7 +215,7 @@ impl Pool {
             let mut state = self.lock();
             if state.acceptors[listener] > 1 {
                 state.acceptors[listener] -= 1;
-            } else if self.make_room(&mut state) {
+            } else if self.make_room(&mut state, Duration::ZERO) {
                 // The thread that has become free accepts.
                 state.calls.push(listener);
             } else {

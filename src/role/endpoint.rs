@@ -5,21 +5,7 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-/// Partition, what its region names begin with, and the domain of its services.
-const PARTITIONS: [(&str, &[&str], &str); 8] = [
-    (
-        "aws",
-        &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"],
-        "amazonaws.com",
-    ),
-    ("aws-cn", &["cn"], "amazonaws.com.cn"),
-    ("aws-us-gov", &["us-gov"], "amazonaws.com"),
-    ("aws-iso", &["us-iso"], "c2s.ic.gov"),
-    ("aws-iso-b", &["us-isob"], "sc2s.sgov.gov"),
-    ("aws-iso-e", &["eu-isoe"], "cloud.adc-e.uk"),
-    ("aws-iso-f", &["us-isof"], "csp.hci.ic.gov"),
-    ("aws-eusc", &["eusc-de"], "amazonaws.eu"),
-];
+use crate::region::{Partition, partition_of_aws_region};
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +27,9 @@ pub(super) const EXPECTED_URL: &str = "an http:// or https:// URL with a host an
 impl Endpoint {
     /// The regional endpoint and its partition; `None` for a region where STS cannot be.
     pub(super) fn regional(region: &str) -> Option<(Endpoint, &'static str)> {
-        let (partition, _, domain) = PARTITIONS
-            .iter()
-            .find(|(_, starts, _)| starts.iter().any(|start| is_region_of(start, region)))?;
+        let Partition { name, domain } = partition_of_aws_region(region)?;
         let endpoint = Endpoint::parse(&format!("https://sts.{region}.{domain}/"))?;
-        Some((endpoint, partition))
+        Some((endpoint, name))
     }
 
     /// The endpoint a user named; `None` unless it is [`EXPECTED_URL`].
@@ -95,19 +79,6 @@ impl Endpoint {
             host,
         })
     }
-}
-
-/// Whether `region` is `start-WORD-NUMBER`.
-fn is_region_of(start: &str, region: &str) -> bool {
-    region
-        .strip_prefix(start)
-        .and_then(|rest| rest.strip_prefix('-')?.split_once('-'))
-        .is_some_and(|(word, number)| {
-            !word.is_empty()
-                && word.bytes().all(|b| b.is_ascii_alphanumeric())
-                && !number.is_empty()
-                && number.bytes().all(|b| b.is_ascii_digit())
-        })
 }
 
 #[cfg(test)]

@@ -13,15 +13,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::common::{Mock, PATIENCE, TOKEN, TOKEN_TTL, http};
 
-/// What a normal client waits at most for one answer, connecting included, on a machine that has
-/// nothing else to do.
+/// What a normal client waits for 95 of 100 answers, connecting included, on a machine that has
+/// nothing else to do; the abuse itself takes its share of that machine.
 const WAIT: Duration = Duration::from_millis(100);
+/// What it waits for any of them.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Between two visits of the normal client.
 const PAUSE: Duration = Duration::from_millis(5);
 /// What the mock may take, in KiB.
 const MEMORY: u64 = 96 * 1024;
-/// Threads without work end after five seconds, those that a busy listener keeps after thirty.
-const RECOVERY: Duration = Duration::from_secs(45);
+/// Threads without work end after five seconds, descriptors close at once.
+const RECOVERY: Duration = Duration::from_secs(15);
 
 /// One siege at a time: each would slow the others' normal clients.
 static ONE: Mutex<()> = Mutex::new(());
@@ -33,14 +35,17 @@ pub fn survives(mock: Mock, abuse: impl FnOnce(&Mock)) {
     let before = Footprint::of(mock.pid());
     let bystander = Bystander::start(mock.address());
     abuse(&mock);
-    let (visits, worst, noise) = bystander.stop();
+    let (mut waits, noise) = bystander.stop();
     drop(alone);
     let peak = peak_memory(mock.pid());
     assert!(peak < MEMORY, "{peak} KiB of memory");
-    assert!(visits > 0, "the normal client was never served");
+    waits.sort_unstable();
+    let worst = *waits.last().expect("the normal client is served");
+    let usual = waits[(waits.len() - 1) * 95 / 100];
     assert!(
-        worst <= WAIT + noise,
-        "the normal client waited {worst:?}; a server that only echoes took {noise:?}"
+        usual <= WAIT + noise && worst <= LONGEST_WAIT + noise,
+        "the normal client waited {usual:?}, and {worst:?} at worst; a server that only echoes \
+         took {noise:?}"
     );
     before.assert_back(mock.pid());
 }
@@ -114,7 +119,7 @@ fn raise_descriptor_limit() {
 /// machine's doing.
 struct Bystander {
     over: Arc<AtomicBool>,
-    client: JoinHandle<(usize, Duration)>,
+    client: JoinHandle<Vec<Duration>>,
     control: JoinHandle<Duration>,
 }
 
@@ -137,18 +142,17 @@ impl Bystander {
         Bystander {
             over,
             client: thread::spawn(move || {
-                let (mut visits, mut worst) = (0, Duration::ZERO);
+                let mut waits = Vec::new();
                 while !client_over.load(Ordering::Relaxed) {
                     let (waited, token) =
                         visit(mock, "PUT", "/latest/api/token", (TOKEN_TTL, "60"));
                     let path = "/latest/meta-data/instance-id";
                     let (also, value) = visit(mock, "GET", path, (TOKEN, &token));
                     assert!(value.starts_with("i-"), "{value}");
-                    worst = worst.max(waited).max(also);
-                    visits += 1;
+                    waits.extend([waited, also]);
                     thread::sleep(PAUSE);
                 }
-                (visits, worst)
+                waits
             }),
             control: thread::spawn(move || {
                 let mut worst = Duration::ZERO;
@@ -161,11 +165,11 @@ impl Bystander {
         }
     }
 
-    /// How often the client was served, how long it waited at most, and the same of the echo.
-    fn stop(self) -> (usize, Duration, Duration) {
+    /// How long the client waited for each answer, and for the echo at most.
+    fn stop(self) -> (Vec<Duration>, Duration) {
         self.over.store(true, Ordering::Relaxed);
-        let (visits, worst) = self.client.join().expect("the normal client is served");
-        (visits, worst, self.control.join().expect("it echoes"))
+        let waits = self.client.join().expect("the normal client is served");
+        (waits, self.control.join().expect("it echoes"))
     }
 }
 

@@ -10,69 +10,65 @@ pub struct Partition {
     pub domain: &'static str,
 }
 
-/// Region prefixes (reference/credentials.md, section 1); `aws` for all others.
-const PARTITIONS: [(&str, Partition); 7] = [
+/// Partitions with what their region names begin with (reference/credentials.md, section 1). The
+/// commercial one is last: others share its beginnings.
+const PARTITIONS: [(Partition, &[&str]); 8] = [
+    (Partition::new("aws-cn", "amazonaws.com.cn"), &["cn"]),
+    (Partition::new("aws-us-gov", "amazonaws.com"), &["us-gov"]),
+    (Partition::new("aws-iso", "c2s.ic.gov"), &["us-iso"]),
+    (Partition::new("aws-iso-b", "sc2s.sgov.gov"), &["us-isob"]),
+    (Partition::new("aws-iso-e", "cloud.adc-e.uk"), &["eu-isoe"]),
+    (Partition::new("aws-iso-f", "csp.hci.ic.gov"), &["us-isof"]),
     (
-        "cn-",
-        Partition {
-            name: "aws-cn",
-            domain: "amazonaws.com.cn",
-        },
+        Partition::new("aws-eusc", "amazonaws.eu"),
+        &["eusc-de", "eusc"],
     ),
     (
-        "us-gov-",
-        Partition {
-            name: "aws-us-gov",
-            domain: "amazonaws.com",
-        },
-    ),
-    (
-        "us-iso-",
-        Partition {
-            name: "aws-iso",
-            domain: "c2s.ic.gov",
-        },
-    ),
-    (
-        "us-isob-",
-        Partition {
-            name: "aws-iso-b",
-            domain: "sc2s.sgov.gov",
-        },
-    ),
-    (
-        "eu-isoe-",
-        Partition {
-            name: "aws-iso-e",
-            domain: "cloud.adc-e.uk",
-        },
-    ),
-    (
-        "us-isof-",
-        Partition {
-            name: "aws-iso-f",
-            domain: "csp.hci.ic.gov",
-        },
-    ),
-    (
-        "eusc-",
-        Partition {
-            name: "aws-eusc",
-            domain: "amazonaws.eu",
-        },
+        Partition::new("aws", "amazonaws.com"),
+        &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"],
     ),
 ];
 
-/// The partition of a region.
+impl Partition {
+    const fn new(name: &'static str, domain: &'static str) -> Partition {
+        Partition { name, domain }
+    }
+}
+
+/// The partition of a region, also of one that nobody but its user knows: `aws` unless the name
+/// says otherwise.
 pub fn partition(region: &str) -> Partition {
-    let commercial = Partition {
-        name: "aws",
-        domain: "amazonaws.com",
+    let (commercial, others) = PARTITIONS.split_last().expect("there are eight");
+    let begins = |start: &str| {
+        region
+            .strip_prefix(start)
+            .is_some_and(|rest| rest.starts_with('-'))
     };
-    PARTITIONS
+    let named = others
         .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or(commercial, |(_, partition)| *partition)
+        .find(|(_, starts)| starts.iter().any(|start| begins(start)));
+    named.unwrap_or(commercial).0
+}
+
+/// The partition of a region of AWS's form, `START-WORD-NUMBER`; `None` for any other name, where
+/// no service of AWS can be.
+pub fn partition_of_aws_region(region: &str) -> Option<Partition> {
+    (PARTITIONS.iter())
+        .find(|(_, starts)| starts.iter().any(|start| is_region_of(start, region)))
+        .map(|(partition, _)| *partition)
+}
+
+/// Whether `region` is `start-WORD-NUMBER`.
+fn is_region_of(start: &str, region: &str) -> bool {
+    region
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_prefix('-')?.split_once('-'))
+        .is_some_and(|(word, number)| {
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphanumeric())
+                && !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+        })
 }
 
 /// The region of a zone: up to and with its first number (`us-east-1a`, `us-west-2-lax-1a`).
@@ -171,6 +167,7 @@ mod tests {
             ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
             ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
             ("eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
+            ("antarctica-1", "aws", "amazonaws.com"),
         ] {
             assert_eq!(partition(region), Partition { name, domain });
         }
