@@ -10,10 +10,11 @@ use base64::engine::general_purpose::URL_SAFE;
 
 /// The longest life of a token, six hours (reference/imds.md, section 2).
 pub const MAX_TTL_SECONDS: u16 = 21600;
-/// Live tokens of one client address; beyond them its own oldest goes.
+/// Live tokens of one client address; beyond them one of its own goes: the oldest that was never
+/// used or, where all were, the one that has been unused for longest.
 pub const MAX_PER_CLIENT: usize = 16_384;
-/// Live tokens in all; beyond them the oldest of whoever issues goes or, where a client has none,
-/// the one that ends first.
+/// Live tokens in all; beyond them one of whoever issues goes in the same way or, where a client has
+/// none, the one that ends first.
 pub const MAX_TOKENS: usize = 262_144;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
 const TOKEN_LENGTH: usize = 56;
@@ -53,19 +54,51 @@ struct Entry {
     ttl_seconds: u16,
     expires_ms: i64,
     client: IpAddr,
-    /// The client's next older and next younger token.
+    /// Its neighbours in the client's list of those that were used, or of those that were not.
     older: u32,
     younger: u32,
+    is_used: bool,
 }
 
 /// All tokens together shall stay within 64 MiB, their maps included.
 const _: () = assert!(size_of::<Entry>() <= 96);
 
+/// A list of tokens by age.
 #[derive(Clone, Copy)]
-struct Client {
+struct List {
     oldest: u32,
     youngest: u32,
+}
+
+const EMPTY: List = List {
+    oldest: NONE,
+    youngest: NONE,
+};
+
+#[derive(Clone, Copy)]
+struct Client {
+    /// Since their issue.
+    unused: List,
+    /// Since their last use.
+    used: List,
     count: u32,
+}
+
+impl Client {
+    fn list(&mut self, is_used: bool) -> &mut List {
+        match is_used {
+            false => &mut self.unused,
+            true => &mut self.used,
+        }
+    }
+
+    /// The token to do without.
+    fn first_to_go(&self) -> u32 {
+        match self.unused.oldest {
+            NONE => self.used.oldest,
+            unused => unused,
+        }
+    }
 }
 
 /// Tokens by random part and by client. An entry is in `by_key` and in `by_expiry` exactly
@@ -102,15 +135,20 @@ impl Tokens {
         Ok(URL_SAFE.encode(bytes))
     }
 
-    /// The whole seconds, rounded up, that `token` still lives; `None` if it does not.
+    /// The whole seconds, rounded up, that `token`, now used, still lives; `None` if it does not.
     pub fn remaining(&self, token: &str, now_ms: i64) -> Option<u32> {
-        let left_ms = self.find(token, |entry| entry.expires_ms)? - now_ms;
+        let expires_ms = self.find(token, |store, index| {
+            store.use_now(index);
+            store.entries[index as usize].expires_ms
+        })?;
+        let left_ms = expires_ms - now_ms;
         (left_ms > 0).then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
     }
 
     /// The whole seconds since `token` was issued; `None` if it never was or is forgotten.
     pub fn age(&self, token: &str, now_ms: i64) -> Option<i64> {
-        let issued_ms = self.find(token, |entry| {
+        let issued_ms = self.find(token, |store, index| {
+            let entry = &store.entries[index as usize];
             entry.expires_ms - i64::from(entry.ttl_seconds) * 1000
         })?;
         Some((now_ms - issued_ms).div_euclid(1000))
@@ -124,7 +162,7 @@ impl Tokens {
     }
 
     /// What `read` makes of the entry of a token, live or not yet forgotten.
-    fn find<T>(&self, token: &str, read: impl FnOnce(&Entry) -> T) -> Option<T> {
+    fn find<T>(&self, token: &str, read: impl FnOnce(&mut Store, u32) -> T) -> Option<T> {
         if token.len() != TOKEN_LENGTH {
             return None;
         }
@@ -132,10 +170,10 @@ impl Tokens {
         let length = URL_SAFE.decode_slice(token, &mut bytes).ok()?;
         let bytes = bytes[..length].try_into().ok()?;
         let (key, rest) = split(bytes);
-        let store = self.lock();
-        let entry = &store.entries[*store.by_key.get(&key)? as usize];
-        let is_it = bytes.starts_with(&PREFIX) && entry.rest == rest;
-        is_it.then(|| read(entry))
+        let mut store = self.lock();
+        let index = *store.by_key.get(&key)?;
+        let is_it = bytes.starts_with(&PREFIX) && store.entries[index as usize].rest == rest;
+        is_it.then(|| read(&mut store, index))
     }
 }
 
@@ -157,19 +195,15 @@ impl Store {
     ) {
         self.make_room(client, now_ms);
         let expires_ms = now_ms + i64::from(ttl.0) * 1000;
-        let mut of_client = self.clients.get(&client).copied().unwrap_or(Client {
-            oldest: NONE,
-            youngest: NONE,
-            count: 0,
-        });
         let entry = Entry {
             key: Some(key),
             rest,
             ttl_seconds: ttl.0,
             expires_ms,
             client,
-            older: of_client.youngest,
+            older: NONE,
             younger: NONE,
+            is_used: false,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -181,15 +215,67 @@ impl Store {
                 self.entries.len() as u32 - 1
             }
         };
-        match of_client.youngest {
-            NONE => of_client.oldest = index,
-            youngest => self.entries[youngest as usize].younger = index,
-        }
-        of_client.youngest = index;
-        of_client.count += 1;
-        self.clients.insert(client, of_client);
+        self.link(index);
         self.by_key.insert(key, index);
         self.by_expiry.insert((expires_ms, index));
+    }
+
+    /// Makes an entry the youngest of its client's list.
+    fn link(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let (client, is_used) = (entry.client, entry.is_used);
+        let of_client = self.clients.entry(client).or_insert(Client {
+            unused: EMPTY,
+            used: EMPTY,
+            count: 0,
+        });
+        of_client.count += 1;
+        let list = of_client.list(is_used);
+        let older = std::mem::replace(&mut list.youngest, index);
+        match older {
+            NONE => list.oldest = index,
+            older => self.entries[older as usize].younger = index,
+        }
+        let entry = &mut self.entries[index as usize];
+        (entry.older, entry.younger) = (older, NONE);
+    }
+
+    /// Takes an entry out of its client's list.
+    fn unlink(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let (client, is_used) = (entry.client, entry.is_used);
+        let (older, younger) = (entry.older, entry.younger);
+        if older != NONE {
+            self.entries[older as usize].younger = younger;
+        }
+        if younger != NONE {
+            self.entries[younger as usize].older = older;
+        }
+        let Some(of_client) = self.clients.get_mut(&client) else {
+            return;
+        };
+        of_client.count -= 1;
+        let list = of_client.list(is_used);
+        if list.oldest == index {
+            list.oldest = younger;
+        }
+        if list.youngest == index {
+            list.youngest = older;
+        }
+        if of_client.count == 0 {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// Notes that a token is of use: it goes after all that are not.
+    fn use_now(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        if entry.is_used && entry.younger == NONE {
+            return;
+        }
+        self.unlink(index);
+        self.entries[index as usize].is_used = true;
+        self.link(index);
     }
 
     /// Makes room for one more token of `client`: what has expired goes before what lives.
@@ -207,7 +293,7 @@ impl Store {
             *self = Store::default();
         }
         if self.is_full_for(client) {
-            let own = self.clients.get(&client).map(|own| own.oldest);
+            let own = self.clients.get(&client).map(Client::first_to_go);
             let first = self.by_expiry.first().map(|(_, index)| *index);
             if let Some(index) = own.or(first) {
                 self.remove(index);
@@ -223,28 +309,10 @@ impl Store {
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(key) = entry.key.take() else { return };
-        let (client, older, younger) = (entry.client, entry.older, entry.younger);
         self.by_expiry.remove(&(entry.expires_ms, index));
         self.by_key.remove(&key);
+        self.unlink(index);
         self.free.push(index);
-        if older != NONE {
-            self.entries[older as usize].younger = younger;
-        }
-        if younger != NONE {
-            self.entries[younger as usize].older = older;
-        }
-        if let Some(of_client) = self.clients.get_mut(&client) {
-            of_client.count -= 1;
-            if of_client.oldest == index {
-                of_client.oldest = younger;
-            }
-            if of_client.youngest == index {
-                of_client.youngest = older;
-            }
-            if of_client.count == 0 {
-                self.clients.remove(&client);
-            }
-        }
     }
 }
 
@@ -330,6 +398,34 @@ mod tests {
         assert_eq!(tokens.remaining(&first, 0), None);
         assert_eq!(tokens.remaining(&second, 0), Some(60));
         assert_eq!(tokens.remaining(&bystander, 0), Some(60));
+    }
+
+    #[test]
+    fn a_token_in_use_outlives_a_flood_from_its_own_address() {
+        let tokens = Tokens::default();
+        let (used, unused) = (
+            tokens.issue(A, ttl(60), 0).unwrap(),
+            tokens.issue(A, ttl(60), 0).unwrap(),
+        );
+        assert_eq!(tokens.remaining(&used, 0), Some(60));
+        let flood = || tokens.issue(A, ttl(60), 0).unwrap();
+        (0..2 * MAX_PER_CLIENT).for_each(|_| drop(flood()));
+        assert_eq!(tokens.remaining(&used, 0), Some(60));
+        assert_eq!(tokens.remaining(&unused, 0), None);
+        // The flood uses its tokens, too: whoever goes on using his keeps it.
+        let mut first = None;
+        for n in 0..2 * MAX_PER_CLIENT {
+            let other = flood();
+            assert_eq!(tokens.remaining(&other, 0), Some(60));
+            first.get_or_insert(other);
+            if n % 1000 == 0 {
+                assert_eq!(tokens.remaining(&used, 0), Some(60));
+            }
+        }
+        assert_eq!(tokens.remaining(&first.unwrap(), 0), None);
+        let store = tokens.lock();
+        assert_eq!(store.by_key.len(), MAX_PER_CLIENT);
+        assert_eq!(store.clients[&A].count as usize, MAX_PER_CLIENT);
     }
 
     #[test]
