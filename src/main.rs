@@ -176,11 +176,11 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         Some(_) => privileges::descriptor_limit(),
         None => privileges::raise_descriptor_limit(),
     };
-    let limits = Limits::default().within_descriptors(descriptors);
+    let limits = Limits::default().within(descriptors, privileges::address_space_limit());
     let is_sts = matches!(parts.config().role, Some(RoleSource::Sts(_)));
-    let metadata = bind(&options.addresses, &limits)?;
+    let metadata = bind(&options.addresses)?;
     let admin = match is_sts || options.admin_wanted {
-        true => bind(&options.admin_addresses, &limits)?,
+        true => bind(&options.admin_addresses)?,
         false => Vec::new(),
     };
     if parts.config().role.is_some() && command.is_none() {
@@ -279,8 +279,8 @@ fn serve_until_told(mock: &Mock, source: &Source, signals: &mut Signals, report:
     }
 }
 
-fn bind(addresses: &[SocketAddr], limits: &Limits) -> Result<Vec<TcpListener>, Failure> {
-    let bind = |&address| http::bind(address, limits).map_err(|e| failure(EX_UNAVAILABLE, e));
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+    let bind = |&address| http::bind(address).map_err(|e| failure(EX_UNAVAILABLE, e));
     addresses.iter().map(bind).collect()
 }
 

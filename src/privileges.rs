@@ -239,8 +239,21 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// The soft limit on open files.
 pub fn descriptor_limit() -> u64 {
+    soft_limit(Resource::RLIMIT_NOFILE)
+}
+
+/// The soft limit on address space, in bytes.
+pub fn address_space_limit() -> u64 {
+    #[cfg(target_os = "freebsd")]
+    let resource = Resource::RLIMIT_VMEM;
+    #[cfg(not(target_os = "freebsd"))]
+    let resource = Resource::RLIMIT_AS;
+    soft_limit(resource)
+}
+
+fn soft_limit(resource: Resource) -> u64 {
     // Of another sign on each system; one that u64 cannot hold is no limit.
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| {
+    getrlimit(resource).map_or(0, |(soft, _)| {
         u64::try_from(i128::from(soft)).unwrap_or(u64::MAX)
     })
 }

@@ -191,7 +191,7 @@ impl Service for MetadataService {
         admitted
     }
 
-    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply {
+    fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
         let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
         let verdict = self.imds.judge(request);
         wait(verdict.wait);
@@ -247,7 +247,11 @@ impl Service for AdminService {
         true
     }
 
-    fn answer(&self, request: &Request, _wait: &dyn Fn(Duration)) -> Reply {
+    fn may_block(&self) -> bool {
+        true
+    }
+
+    fn answer(&self, request: &Request, _wait: &mut dyn FnMut(Duration)) -> Reply {
         self.admin.route(request)
     }
 

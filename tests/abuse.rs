@@ -128,6 +128,25 @@ fn slow_requests_hold_up_nobody_until_their_time_is_over() {
     });
 }
 
+#[test]
+fn connections_that_have_nothing_to_be_answered_take_no_thread() {
+    let mock = open_mock();
+    assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
+    let before = siege::threads(mock.pid());
+    let mut clients = dial_many(mock.address(), 300);
+    for (index, client) in clients.iter_mut().enumerate() {
+        match index % 3 {
+            0 => {}
+            1 => push(client, b"GET / HT"),
+            _ => push(client, b"no request\r\n\r\n"),
+        }
+    }
+    let refused = clients.pop().expect("there are 300");
+    assert_eq!(Connection::over(refused).answer().status, 400);
+    assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
+    assert_eq!(siege::threads(mock.pid()), before);
+}
+
 /// Clients that ask for much and read nothing, or a byte now and then.
 fn slow_readers(mock: &Mock, count: usize, hold: Duration) {
     // A megabyte of answers for each, once: more would only measure how fast memory is copied.
@@ -424,17 +443,15 @@ fn accept_errors_end_when_their_cause_does() {
         return skipped("no prlimit");
     }
     assert!(limit("3:4096"));
-    // Threads that were in accept() already have a descriptor for the next connection each. Nobody
-    // else is accepted.
-    let mut clients = dial_many(mock.address(), 40);
-    let mut last = clients.pop().expect("there are 40");
-    last.write_all(request("GET", MAC, &[]).as_bytes())
+    let mut waiting = dial(mock.address());
+    waiting
+        .write_all(request("GET", MAC, &[]).as_bytes())
         .expect("it waits in the queue");
     let while_it_fails = Some(Duration::from_millis(300));
-    last.set_read_timeout(while_it_fails).expect("not zero");
-    assert!(last.read(&mut [0]).is_err(), "accept() did not fail");
+    waiting.set_read_timeout(while_it_fails).expect("not zero");
+    assert!(waiting.read(&mut [0]).is_err(), "accept() did not fail");
     assert!(limit("4096:4096"));
-    assert_eq!(Connection::over(last).answer().status, 200);
+    assert_eq!(Connection::over(waiting).answer().status, 200);
     assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
     let (status, _, stderr) = mock.stop("TERM");
     assert!(status.success());
@@ -442,18 +459,18 @@ fn accept_errors_end_when_their_cause_does() {
     assert_eq!(complaints, 1, "{stderr}");
 }
 
-/// No address space for another thread's stack.
+/// No address space for another thread's stack; each of these bodies is waited for by a thread.
 #[test]
 #[cfg(target_os = "linux")] // FreeBSD counts address space otherwise.
 fn when_no_thread_can_be_made_others_give_way() {
-    let script = "ulimit -v 24000; exec \"$0\" \"$@\"";
+    let script = "ulimit -v 32000; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(imds_mock().get_program());
     command.args(["--port", "0", "--quiet"]);
     let mock = Mock::spawn(command, 1, None);
     let mut clients = dial_many(mock.address(), 300);
     for client in &mut clients {
-        push(client, b"GET / HT");
+        push(client, b"GET / HTTP/1.1\r\nContent-Length: 10\r\n\r\n");
     }
     for _ in 0..20 {
         mock.new_token(60);

@@ -74,7 +74,7 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
     let parts = Parts::new(config).expect("it fits together");
     let limits = Limits::default();
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = http::bind(any_port, &limits).expect("a free port");
+    let listener = http::bind(any_port).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let report = Arc::new(|what: &str| panic!("{what}"));
     let mock = Mock::start(parts, vec![listener], None, limits, None, report).expect("it starts");

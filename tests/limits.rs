@@ -30,6 +30,7 @@ fn generous() -> Limits {
         write: LONG,
         linger: LONG,
         connections: 512,
+        threads: 512,
     }
 }
 
@@ -49,7 +50,7 @@ impl Embedded {
         let (config, _) = Config::parse(&text, Path::new(""), &[]).expect("correct");
         let parts = Parts::new(config).expect("no contradictions");
         let any = "127.0.0.1:0".parse().expect("an address");
-        let listener = imds_mock::http::bind(any, &limits).expect("a free port");
+        let listener = imds_mock::http::bind(any).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let report = Arc::new(|what: &str| panic!("{what}"));
         let mock = Mock::start(parts, vec![listener], None, limits, None, report);

@@ -201,15 +201,19 @@ fn no_answer_ends_when_the_client_leaves() {
         matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
         "{error}"
     );
-    assert_eq!(live.read("/").status, 200, "others are answered meanwhile");
-    assert_eq!(
-        live.stdout.recv_timeout(PATIENCE).as_deref(),
-        Ok("GET / -> 200")
-    );
-    drop(connection);
-    // It is logged once it is over.
     let line = live.stdout.recv_timeout(PATIENCE);
     assert_eq!(line.as_deref(), Ok("GET /latest/meta-data/mac -> 000"));
+    assert_eq!(live.read("/").status, 200, "others are answered meanwhile");
+    let is_alone = || {
+        let metrics = live.call("GET", "/metrics", "");
+        metrics.text().contains("\nimds_mock_connections 1\n")
+    };
+    assert!(!is_alone());
+    drop(connection);
+    let deadline = Instant::now() + PATIENCE;
+    while !is_alone() {
+        assert!(Instant::now() < deadline, "its connection is still there");
+    }
 }
 
 #[test]

@@ -25,6 +25,12 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Failure {
+        Failure::Gone
+    }
+}
+
 /// The bytes behind a head: first what arrived together with it, then the stream.
 pub(super) struct BodyReader<'a> {
     stream: &'a TcpStream,
@@ -62,9 +68,7 @@ impl<'a> BodyReader<'a> {
         let wanted = framing != Framing::Sized(0);
         if wanted && expects_continue && self.start == self.end {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-            (&mut &*self.stream)
-                .write_all(go_on)
-                .map_err(|_| Failure::Gone)?;
+            (&mut &*self.stream).write_all(go_on)?;
         }
         match framing {
             Framing::Sized(length) => self.take(length, body)?,
@@ -132,9 +136,7 @@ impl<'a> BodyReader<'a> {
             return Ok(());
         }
         let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
-        self.stream
-            .set_read_timeout(Some(timeout))
-            .map_err(|_| Failure::Gone)?;
+        self.stream.set_read_timeout(Some(timeout))?;
         loop {
             return match (&mut &*self.stream).read(self.buffer) {
                 Ok(0) => Err(Failure::Gone),

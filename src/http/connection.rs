@@ -1,19 +1,29 @@
-//! The life of one connection: read a head, read its body, wait if told to, answer, close or go
-//! on. [`serve`] reads from top to bottom.
+//! The life of one connection: read a head, read its body, wait if told to, answer, close or rest.
+//! [`answer_one`] reads from top to bottom.
 
-use std::io::{self, Read};
+use std::mem;
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use zeroize::Zeroize;
 
 use super::body::{BodyReader, Failure};
-use super::delivery::{deliver, linger, write_within};
+use super::delivery::{deliver, write};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
-use super::pool::{Activity, Pool, Seat};
-use super::{Entity, Method, Reply, Request, Service, reason, remaining};
+use super::pool::{Activity, Awaited, Pool, Seat};
+use super::server::Watcher;
+use super::{Delivery, Entity, Method, Reply, Request, Service, reason};
 use crate::clock;
 
+/// What a client may still send after an answer that refuses it, before the close becomes a reset.
+const MAX_LINGER_BYTES: usize = 256 * 1024;
+/// How long a request without an answer keeps its connection, unless that has to give way.
+const NO_ANSWER: Duration = Duration::from_secs(3600);
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
 const BUFFER: usize = MAX_HEAD + 4 * 1024;
 
@@ -43,161 +53,236 @@ enum After {
     /// The client may still be sending: a plain close would become a reset that overtakes the
     /// answer.
     LingeringClose,
+    /// There was no answer, on purpose.
+    Silence,
 }
 
-/// Serves `seat`'s connection until it is closed.
-pub(super) fn serve(pool: &Pool, seat: &Seat, service: &dyn Service, scratch: &mut Scratch) {
-    let stream = &seat.stream;
-    let mut filled = 0;
-    // The listener's timeouts are inherited: until one is changed, none needs to be set.
-    let mut timeout_is_idle = true;
-    loop {
-        if !timeout_is_idle && stream.set_read_timeout(Some(pool.limits.idle)).is_err() {
-            return;
-        }
-        let (head_end, timed) = match read_head(pool, seat, &mut scratch.buffer, &mut filled) {
-            Ok(found) => found,
-            Err(Failure::Gone) => return,
-            Err(Failure::Refused(refusal)) => {
-                refuse(pool, seat, service, refusal, &mut scratch.head);
-                return;
-            }
-        };
-        let (head_bytes, behind) = scratch.buffer.split_at_mut(head_end);
-        let mut fields = no_fields();
-        let head = match Head::parse(head_bytes, &mut fields) {
-            Ok(head) => head,
-            Err(refusal) => {
-                refuse(pool, seat, service, refusal, &mut scratch.head);
-                return;
-            }
-        };
-        scratch.body.clear();
-        let has_body = head.framing != Framing::Sized(0);
-        let mut rest = head_end..filled;
-        if has_body {
-            seat.set(pool, Activity::Head);
-            let deadline = Instant::now() + pool.limits.body;
-            let reader = BodyReader::new(stream, deadline, behind, filled - head_end);
-            match reader.read(head.framing, head.expects_continue, &mut scratch.body) {
-                Ok(behind) => rest = head_end + behind.start..head_end + behind.end,
-                Err(Failure::Gone) => return,
-                Err(Failure::Refused(refusal)) => {
-                    refuse(pool, seat, service, refusal, &mut scratch.head);
-                    return;
-                }
-            }
-        }
-        timeout_is_idle = !timed && !has_body;
+/// What becomes of a connection once all that has arrived is dealt with.
+pub(super) enum Then {
+    Rest,
+    Close,
+}
 
-        seat.set_busy();
-        let request = Request {
-            method: head.method,
-            target: head.target,
-            raw_path: head.raw_path,
-            path: &head.path,
-            query: head.query,
-            fields: head.fields,
-            host: head.host,
-            body: &scratch.body,
-            caller: seat.caller,
+/// Serves what has arrived on `seat`'s connection, or ends it where that took too long.
+pub(super) fn serve(
+    watcher: &mut Watcher,
+    seat: &Seat,
+    service: &dyn Service,
+    scratch: &mut Scratch,
+) -> Then {
+    let awaited = mem::take(&mut *seat.awaited());
+    let then = match awaited {
+        Awaited::Request => answer_all(watcher, seat, service, scratch, 0, Scan::default()),
+        Awaited::Head { begun, scan } => {
+            scratch.buffer[..begun.len()].copy_from_slice(&begun);
+            answer_all(watcher, seat, service, scratch, begun.len(), scan)
+        }
+        Awaited::End { dropped } => {
+            drop_what_comes(watcher.pool, seat, dropped, &mut scratch.buffer)
+        }
+    };
+    match then {
+        Ok(then) => then,
+        Err(Failure::Gone) => Then::Close,
+        Err(Failure::Refused(refusal)) => {
+            refuse(watcher, seat, service, refusal, &mut scratch.head)
+        }
+    }
+}
+
+/// Reads on behind the `filled` bytes of a head that are in the buffer, and answers all requests
+/// that are complete.
+fn answer_all(
+    watcher: &mut Watcher,
+    seat: &Seat,
+    service: &dyn Service,
+    scratch: &mut Scratch,
+    mut filled: usize,
+    mut scan: Scan,
+) -> Result<Then, Failure> {
+    let mut is_begun = filled > 0;
+    let limits = &watcher.pool.limits;
+    filled += receive(&seat.stream, &mut scratch.buffer[filled..])?;
+    if filled == 0 {
+        return match seat.is_overdue(watcher.pool) {
+            true => Ok(Then::Close),
+            false => Ok(Then::Rest),
         };
-        let wait = |delay: Duration| {
-            if !delay.is_zero() {
+    }
+    while filled > 0 {
+        let read = &scratch.buffer[..filled.min(MAX_HEAD)];
+        let Some(head_end) = scan.head_end(read) else {
+            if filled >= MAX_HEAD {
+                return Err(scan.refusal_when_full().into());
+            }
+            // A TLS handshake or other noise will not grow into a request; say so at once.
+            if !(read[0].is_ascii_graphic() || b"\r\n".contains(&read[0])) {
+                return Err(Refusal::Malformed.into());
+            }
+            if is_begun && seat.is_overdue(watcher.pool) {
+                return Err(Refusal::TooSlow.into());
+            }
+            let begun = read.to_vec();
+            let awaited = Awaited::Head { begun, scan };
+            match is_begun {
+                true => *seat.awaited() = awaited,
+                false => seat.expect(watcher.pool, awaited, Activity::Head, limits.head),
+            }
+            return Ok(Then::Rest);
+        };
+        let (after, rest) = answer_one(watcher, seat, service, scratch, head_end, filled)?;
+        match after {
+            After::KeepAlive => {}
+            After::Close => return Ok(Then::Close),
+            After::LingeringClose => return Ok(linger(watcher.pool, seat)),
+            After::Silence => {
+                let end = Awaited::End { dropped: 0 };
+                seat.expect(watcher.pool, end, Activity::Idle, NO_ANSWER);
+                return Ok(Then::Rest);
+            }
+        }
+        filled = rest.len();
+        scratch.buffer.copy_within(rest, 0);
+        scan = Scan::default();
+        is_begun = false;
+    }
+    seat.expect(watcher.pool, Awaited::Request, Activity::Idle, limits.idle);
+    Ok(Then::Rest)
+}
+
+/// Answers the request whose head ends at `head_end` of the buffer, after its body has been read.
+/// Returns what follows, and which part of the buffer lies behind the request.
+fn answer_one(
+    watcher: &mut Watcher,
+    seat: &Seat,
+    service: &dyn Service,
+    scratch: &mut Scratch,
+    head_end: usize,
+    filled: usize,
+) -> Result<(After, Range<usize>), Failure> {
+    let pool = watcher.pool;
+    let (head_bytes, behind) = scratch.buffer.split_at_mut(head_end);
+    let mut fields = no_fields();
+    let head = Head::parse(head_bytes, &mut fields)?;
+    scratch.body.clear();
+    let has_body = head.framing != Framing::Sized(0);
+    let mut rest = head_end..filled;
+    if has_body {
+        watcher.hand_over(seat)?;
+        seat.set(pool, Activity::Head);
+        let deadline = Instant::now() + pool.limits.body;
+        let reader = BodyReader::new(&seat.stream, deadline, behind, filled - head_end);
+        let behind = reader.read(head.framing, head.expects_continue, &mut scratch.body)?;
+        rest = head_end + behind.start..head_end + behind.end;
+    }
+
+    seat.set_busy();
+    let request = Request {
+        method: head.method,
+        target: head.target,
+        raw_path: head.raw_path,
+        path: &head.path,
+        query: head.query,
+        fields: head.fields,
+        host: head.host,
+        body: &scratch.body,
+        caller: seat.caller,
+    };
+    if service.may_block() {
+        watcher.hand_over(seat)?;
+    }
+    let mut handed_over = Ok(());
+    let mut wait = |delay: Duration| {
+        if !delay.is_zero() && handed_over.is_ok() {
+            handed_over = watcher.hand_over(seat);
+            if handed_over.is_ok() {
                 pool.hold_back(seat, delay);
                 seat.set_busy();
             }
-        };
-        let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request, &wait)))
-            .unwrap_or_else(|_| Reply::empty(500));
-        let after = if head.keep_alive && !pool.is_stopping() {
-            After::KeepAlive
-        } else if rest.is_empty() {
-            After::Close
-        } else {
-            After::LingeringClose
-        };
-        lay_out(&reply, after, service, &mut scratch.head, &mut scratch.date);
-        let body = match head.method {
-            Method::Head => &[][..],
-            _ => reply.entity.body(),
-        };
-        let goes_on = deliver(pool, seat, &reply, &scratch.head, body);
-        service.answered(Some(&request), &reply);
-        if has_body {
-            // It may have held a secret.
-            scratch.body.zeroize();
         }
-        match after {
-            After::KeepAlive if goes_on => {}
-            After::LingeringClose if goes_on => return linger(pool, seat),
-            _ => return,
-        }
-        scratch.buffer.copy_within(rest.clone(), 0);
-        filled = rest.len();
-        seat.set(pool, Activity::Idle);
+    };
+    let reply = catch_unwind(AssertUnwindSafe(|| service.answer(&request, &mut wait)))
+        .unwrap_or_else(|_| Reply::empty(500));
+    handed_over?;
+    let after = if reply.delivery == Delivery::NoAnswer {
+        After::Silence
+    } else if head.keep_alive && !pool.is_stopping() {
+        After::KeepAlive
+    } else if rest.is_empty() {
+        After::Close
+    } else {
+        After::LingeringClose
+    };
+    lay_out(&reply, after, service, &mut scratch.head, &mut scratch.date);
+    let body = match head.method {
+        Method::Head => &[][..],
+        _ => reply.entity.body(),
+    };
+    let is_last = after == After::Close;
+    let goes_on = deliver(watcher, seat, &reply, &scratch.head, body, is_last);
+    service.answered(Some(&request), &reply);
+    if has_body {
+        // It may have held a secret.
+        scratch.body.zeroize();
     }
-}
-
-/// Reads until the buffer begins with a complete head. Returns its length, and whether the socket's
-/// timeout had to be changed for it.
-fn read_head(
-    pool: &Pool,
-    seat: &Seat,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> Result<(usize, bool), Failure> {
-    let mut scan = Scan::default();
-    let mut deadline = None;
-    loop {
-        let within = (*filled).min(MAX_HEAD);
-        if let Some(end) = scan.head_end(&buffer[..within]) {
-            return Ok((end, deadline.is_some()));
-        }
-        if *filled >= MAX_HEAD {
-            return Err(scan.refusal_when_full().into());
-        }
-        if *filled > 0 {
-            // A TLS handshake or other noise will not grow into a request; say so at once.
-            if !(buffer[0].is_ascii_graphic() || b"\r\n".contains(&buffer[0])) {
-                return Err(Refusal::Malformed.into());
-            }
-            let deadline = *deadline.get_or_insert_with(|| {
-                seat.set(pool, Activity::Head);
-                Instant::now() + pool.limits.head
-            });
-            let timeout = remaining(deadline).ok_or(Refusal::TooSlow)?;
-            seat.stream
-                .set_read_timeout(Some(timeout))
-                .map_err(|_| Failure::Gone)?;
-        }
-        match (&mut &seat.stream).read(&mut buffer[*filled..]) {
-            Ok(0) => return Err(Failure::Gone),
-            Ok(n) => *filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if is_timeout(&e) && *filled > 0 => return Err(Refusal::TooSlow.into()),
-            Err(_) => return Err(Failure::Gone),
-        }
+    match goes_on {
+        true => Ok((after, rest)),
+        false => Err(Failure::Gone),
     }
-}
-
-fn is_timeout(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }
 
 /// Answers what is no request, and closes so that the answer arrives.
-fn refuse(pool: &Pool, seat: &Seat, service: &dyn Service, refusal: Refusal, head: &mut Vec<u8>) {
+fn refuse(
+    watcher: &mut Watcher,
+    seat: &Seat,
+    service: &dyn Service,
+    refusal: Refusal,
+    head: &mut Vec<u8>,
+) -> Then {
     let reply = service.refusal(refusal.status());
     let mut date = (i64::MIN, String::new());
     lay_out(&reply, After::LingeringClose, service, head, &mut date);
-    let written = write_within(&seat.stream, head, reply.entity.body(), pool.limits.write);
+    let written = write(watcher, seat, head, reply.entity.body(), false);
     service.answered(None, &reply);
-    if written.is_ok() {
-        linger(pool, seat);
+    match written {
+        Ok(()) => linger(watcher.pool, seat),
+        Err(_) => Then::Close,
     }
+}
+
+/// Reads what is there, 0 bytes if there is nothing. [`Failure::Gone`] at the end.
+fn receive(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
+    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Err(Failure::Gone),
+        Ok(n) => Ok(n),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        Err(_) => Err(Failure::Gone),
+    }
+}
+
+/// Ends our side and drops what the client still sends, so that the kernel does not answer it
+/// with a reset that would take the answer away.
+fn linger(pool: &Pool, seat: &Seat) -> Then {
+    let _ = seat.stream.shutdown(Shutdown::Write);
+    let end = Awaited::End { dropped: 0 };
+    seat.expect(pool, end, Activity::Idle, pool.limits.linger);
+    Then::Rest
+}
+
+/// Reads and drops until the client is gone, has sent too much or taken too long. The connection
+/// may give way meanwhile.
+fn drop_what_comes(
+    pool: &Pool,
+    seat: &Seat,
+    dropped: usize,
+    buffer: &mut [u8],
+) -> Result<Then, Failure> {
+    let dropped = dropped + receive(&seat.stream, buffer)?;
+    if dropped > MAX_LINGER_BYTES || seat.is_overdue(pool) {
+        return Ok(Then::Close);
+    }
+    *seat.awaited() = Awaited::End { dropped };
+    Ok(Then::Rest)
 }
 
 /// Writes the status line and the fields, in the order of EC2's newer server
@@ -216,7 +301,7 @@ fn lay_out(
     head.clear();
     let connection = match after {
         After::KeepAlive => "keep-alive",
-        After::Close | After::LingeringClose => "close",
+        After::Close | After::LingeringClose | After::Silence => "close",
     };
     let mut add = |parts: &[&str]| {
         for part in parts {

@@ -5,8 +5,6 @@ use std::{fmt, io};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::pool::Limits;
-
 /// std's 128 overflowed under load (design, D1).
 const BACKLOG: i32 = 1024;
 
@@ -67,13 +65,13 @@ impl fmt::Display for BindError {
     }
 }
 
-/// Opens a listener. Port 0 takes a free one. Accepted sockets inherit its timeouts and
-/// TCP_NODELAY, on FreeBSD and Linux alike, so that a connection needs no system call for them.
-pub fn bind(address: SocketAddr, limits: &Limits) -> Result<TcpListener, BindError> {
-    listen(address, limits).map_err(|error| BindError { address, error })
+/// Opens a listener. Port 0 takes a free one. Accepted sockets inherit TCP_NODELAY, on FreeBSD and
+/// Linux alike, so that a connection needs no system call for it.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen(address).map_err(|error| BindError { address, error })
 }
 
-fn listen(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -85,8 +83,6 @@ fn listen(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(limits.idle))?;
-    socket.set_write_timeout(Some(limits.write))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -9,6 +9,7 @@ mod head;
 mod listen;
 mod pool;
 mod server;
+mod watch;
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -291,8 +292,13 @@ pub trait Service: Send + Sync {
         true
     }
 
+    /// Whether answering may take its time, for files to be read.
+    fn may_block(&self) -> bool {
+        false
+    }
+
     /// Answers a request. `wait` waits, unless the server stops meanwhile. A panic becomes a 500.
-    fn answer(&self, request: &Request, wait: &dyn Fn(Duration)) -> Reply;
+    fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply;
 
     /// Answers what is no request with that status.
     fn refusal(&self, status: u16) -> Reply {

@@ -1,21 +1,28 @@
 //! What the threads of a server share: the connections and who of them gives way when there are too
 //! many, the limits, and the news that the server stops.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::head::Scan;
+use super::watch::Watch;
 use super::{Caller, Service};
 
 /// The least time between two complaints about the same trouble.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+/// How often the thread on watch wakes while there are no connections.
+const NOBODY_THERE: Duration = Duration::from_secs(3600);
 /// Descriptors kept for listeners, files and calls to STS when the limit is low.
 const RESERVED_DESCRIPTORS: u64 = 16;
+/// A connection's own work is shallow; the standard 2 MiB would only cost address space.
+pub(super) const STACK: usize = 256 * 1024;
 
-/// Every bound on a connection's time, and how many there may be.
+/// Every bound on a connection's time, and how many there may be, of connections and threads.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// From the first byte of a head to its end.
@@ -30,6 +37,9 @@ pub struct Limits {
     pub linger: Duration,
     /// Open at once, all listeners together.
     pub connections: usize,
+    /// Each of which serves a connection that has to be waited for: its body, its answer's time, or
+    /// room for an answer. All other connections share one.
+    pub threads: usize,
 }
 
 impl Default for Limits {
@@ -41,15 +51,22 @@ impl Default for Limits {
             write: Duration::from_secs(5),
             linger: Duration::from_secs(1),
             connections: 512,
+            threads: 512,
         }
     }
 }
 
 impl Limits {
-    /// Lowers the number of connections to what `descriptors` open files allow.
-    pub fn within_descriptors(mut self, descriptors: u64) -> Limits {
-        let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(8);
-        self.connections = self.connections.min(room.try_into().unwrap_or(usize::MAX));
+    /// Lowers the number of connections to what `descriptors` open files allow, and that of threads
+    /// to what a quarter of `address_space` bytes has room for: where threads take all of it, the next
+    /// allocation ends the process.
+    pub fn within(mut self, descriptors: u64, address_space: u64) -> Limits {
+        let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(8);
+        self.connections = self
+            .connections
+            .min(connections.try_into().unwrap_or(usize::MAX));
+        let threads = (address_space / 4 / STACK as u64).max(8);
+        self.threads = self.threads.min(threads.try_into().unwrap_or(usize::MAX));
         self
     }
 }
@@ -66,16 +83,71 @@ pub(super) enum Activity {
     Waiting = 3,
 }
 
+/// What a connection at rest waits for.
+#[derive(Default)]
+pub(super) enum Awaited {
+    #[default]
+    Request,
+    /// The rest of a head.
+    Head { begun: Vec<u8>, scan: Scan },
+    /// The client's end: all that comes before it is dropped.
+    End { dropped: usize },
+}
+
 /// One open connection.
 pub(super) struct Seat {
     pub(super) stream: TcpStream,
     pub(super) caller: Caller,
+    /// Where it was accepted.
+    pub(super) listener: usize,
     /// Microseconds since the server started, times four, plus the [`Activity`].
-    pub(super) activity: AtomicU64,
-    pub(super) dismissed: AtomicBool,
+    activity: AtomicU64,
+    /// For the thread that serves it alone.
+    awaited: Mutex<Awaited>,
+    /// Until when it may wait for that, in microseconds since the server started.
+    due_us: AtomicU64,
+    dismissed: AtomicBool,
+    /// Whoever is on watch serves it when something arrives. Otherwise a thread has taken it along
+    /// when it handed over the watch.
+    watched: AtomicBool,
 }
 
 impl Seat {
+    /// A connection just accepted. Its request is most likely on the way: it is not the one idle
+    /// longest.
+    pub(super) fn new(stream: TcpStream, caller: Caller, listener: usize, pool: &Pool) -> Seat {
+        let seat = Seat {
+            stream,
+            caller,
+            listener,
+            activity: AtomicU64::new(0),
+            awaited: Mutex::default(),
+            due_us: AtomicU64::new(0),
+            dismissed: AtomicBool::new(false),
+            watched: AtomicBool::new(true),
+        };
+        seat.expect(pool, Awaited::Request, Activity::Head, pool.limits.idle);
+        seat
+    }
+
+    /// Notes what the connection waits for from now on, and for how long it may do so.
+    pub(super) fn expect(&self, pool: &Pool, what: Awaited, activity: Activity, limit: Duration) {
+        *self.awaited() = what;
+        let due_us = pool.now_us() + limit.as_micros() as u64;
+        self.due_us.store(due_us, Ordering::Relaxed);
+        self.set(pool, activity);
+    }
+
+    /// What the connection waits for.
+    pub(super) fn awaited(&self) -> MutexGuard<'_, Awaited> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has waited for too long.
+    pub(super) fn is_overdue(&self, pool: &Pool) -> bool {
+        self.due_us.load(Ordering::Relaxed) <= pool.now_us()
+    }
+
     /// Notes what the connection does from now on, or goes on doing.
     pub(super) fn set(&self, pool: &Pool, activity: Activity) {
         if self
@@ -84,9 +156,8 @@ impl Seat {
         {
             return;
         }
-        let now = pool.started.elapsed().as_micros() as u64;
         self.activity
-            .store(now * 4 + activity as u64, Ordering::Relaxed);
+            .store(pool.now_us() * 4 + activity as u64, Ordering::Relaxed);
     }
 
     /// A request is being answered. Since when does not matter: such a connection never gives way.
@@ -105,6 +176,16 @@ impl Seat {
             _ => Activity::Waiting,
         };
         (!self.is_dismissed()).then_some((activity, value / 4))
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Takes the connection along: whoever is on watch next shall not serve it too.
+    pub(super) fn take_along(&self, pool: &Pool) -> io::Result<()> {
+        self.watched.store(false, Ordering::Relaxed);
+        pool.watch.remove(&self.stream)
     }
 
     fn is_dismissed(&self) -> bool {
@@ -126,19 +207,29 @@ pub(super) struct State {
     leaving: usize,
     /// Connections of each address.
     held: HashMap<IpAddr, usize>,
-    /// Threads in accept(), a listener each.
-    pub(super) acceptors: Vec<usize>,
-    /// Threads waiting to be called to a listener, and the calls not yet taken.
+    /// There while nobody is on watch.
+    pub(super) duty: Option<Duty>,
+    pub(super) threads: usize,
+    /// Those of them that wait to take over the watch.
     pub(super) parked: usize,
-    pub(super) calls: Vec<usize>,
-    pub(super) complained: Option<Instant>,
+    complained: Option<Instant>,
+}
+
+/// What goes from one thread on watch to the next.
+#[derive(Default)]
+pub(super) struct Duty {
+    /// Keys of sockets that are ready and still have to be looked after.
+    pub(super) ready: VecDeque<usize>,
+    /// When to look for connections that have rested for too long, in microseconds since the server
+    /// started.
+    pub(super) next_look_us: u64,
 }
 
 impl State {
-    /// Of a server with that many listeners, each of which has as many acceptors.
-    pub(super) fn new(listeners: usize, acceptors: usize) -> State {
+    /// Nobody is on watch yet.
+    pub(super) fn new() -> State {
         State {
-            acceptors: vec![acceptors; listeners],
+            duty: Some(Duty::default()),
             ..State::default()
         }
     }
@@ -147,8 +238,10 @@ impl State {
         self.seats.len() - self.free.len()
     }
 
-    pub(super) fn connections(&self) -> impl Iterator<Item = &Arc<Seat>> {
-        self.seats.iter().flatten()
+    /// The connections with their indexes.
+    fn seats(&self) -> impl Iterator<Item = (usize, &Arc<Seat>)> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(index, seat)| Some((index, seat.as_ref()?)))
     }
 
     /// Whether there are `limit` connections beside those that have been told to go.
@@ -157,7 +250,7 @@ impl State {
     }
 
     /// Takes a connection in. Returns its index.
-    pub(super) fn add(&mut self, seat: Arc<Seat>) -> usize {
+    fn add(&mut self, seat: Arc<Seat>) -> usize {
         *self.held.entry(seat.caller.address).or_default() += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.seats.push(None);
@@ -167,10 +260,17 @@ impl State {
         index
     }
 
-    fn remove(&mut self, index: usize) {
-        let Some(seat) = self.seats[index].take() else {
+    /// The connection with that index.
+    pub(super) fn seat(&self, index: usize) -> Option<&Arc<Seat>> {
+        self.seats.get(index)?.as_ref()
+    }
+
+    /// Takes a connection out, unless it is out already and its index another's.
+    fn remove(&mut self, index: usize, seat: &Arc<Seat>) {
+        if !self.seat(index).is_some_and(|here| Arc::ptr_eq(here, seat)) {
             return;
-        };
+        }
+        self.seats[index] = None;
         self.free.push(index);
         self.leaving -= usize::from(seat.is_dismissed());
         let address = seat.caller.address;
@@ -182,19 +282,38 @@ impl State {
         }
     }
 
-    /// Ends a connection from outside; its thread sees end of file.
-    pub(super) fn dismiss(&mut self, seat: &Seat) {
-        if !seat.dismissed.swap(true, Ordering::Relaxed) {
+    /// Ends a connection: one that rests is closed, of any other the thread that has it sees end of
+    /// file.
+    fn dismiss(&mut self, index: usize, seat: &Arc<Seat>) {
+        if seat.is_watched() {
+            self.remove(index, seat);
+        } else if !seat.dismissed.swap(true, Ordering::Relaxed) {
             self.leaving += 1;
             let _ = seat.stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Ends the connections that `which` holds for.
+    pub(super) fn dismiss_all(&mut self, which: impl Fn(&Seat) -> bool) {
+        for index in 0..self.seats.len() {
+            if let Some(seat) = self.seats[index].clone().filter(|seat| which(seat)) {
+                self.dismiss(index, &seat);
+            }
+        }
+    }
+
+    /// Ends the connections without a request under way.
+    pub(super) fn dismiss_those_at_rest(&mut self) {
+        self.dismiss_all(|seat| {
+            matches!(seat.activity(), Some((Activity::Idle | Activity::Head, _)))
+        });
     }
 
     /// The connection that gives way: the one idle longest, else what is older: the oldest
     /// unfinished head of the address that holds most connections, or the answer held back longest,
     /// whose client has most likely given up. It is asked for by every newcomer to a full house, so
     /// it looks at each connection once.
-    fn least_deserving(&self) -> Option<&Arc<Seat>> {
+    fn least_deserving(&self, among: impl Fn(&Seat) -> bool) -> Option<(usize, &Arc<Seat>)> {
         let greediest = self.held.iter().max_by_key(|(_, held)| **held)?.0;
         let rank = |seat: &Seat| {
             let (activity, since) = seat.activity()?;
@@ -205,10 +324,11 @@ impl State {
                 Activity::Busy => None,
             }
         };
-        self.connections()
-            .filter_map(|seat| Some((rank(seat)?, seat)))
+        self.seats()
+            .filter(|(_, seat)| among(seat))
+            .filter_map(|(index, seat)| Some((rank(seat)?, (index, seat))))
             .min_by_key(|(rank, _)| *rank)
-            .map(|(_, seat)| seat)
+            .map(|(_, found)| found)
     }
 }
 
@@ -220,7 +340,10 @@ pub(super) struct Pool {
     pub(super) complain: Box<dyn Fn(&str) + Send + Sync>,
     pub(super) state: Mutex<State>,
     pub(super) stopping: AtomicBool,
-    /// Signalled when work is there for a parked thread.
+    pub(super) watch: Watch,
+    /// Wakes whoever is on watch once it is shut down: its other end is watched.
+    pub(super) alarm: [UnixStream; 2],
+    /// Signalled when the watch is there to be taken over.
     pub(super) called: Condvar,
     /// Signalled when the server stops and when a connection ends while it does, and when one has
     /// to give way.
@@ -230,6 +353,10 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -252,20 +379,80 @@ impl Pool {
             .wait_timeout_while(self.lock(), duration, |_| goes_on());
     }
 
-    /// Ends a connection so that another can be served, if there is one to end that has been doing
-    /// what it does for `least` or longer.
-    pub(super) fn make_room(&self, state: &mut State, least: Duration) -> bool {
-        let now = self.started.elapsed().as_micros() as u64;
-        let victim = state.least_deserving().filter(|seat| {
-            let since = seat.activity.load(Ordering::Relaxed) / 4;
-            u128::from(now.saturating_sub(since)) >= least.as_micros()
-        });
-        let victim = victim.cloned();
-        if let Some(seat) = &victim {
-            state.dismiss(seat);
+    /// Gives a connection its place and has it watched. It is closed where there is no room, as
+    /// every one is being answered: it has to try again.
+    pub(super) fn admit(&self, seat: Seat) {
+        let seat = Arc::new(seat);
+        let mut state = self.lock();
+        if state.is_full(self.limits.connections) && !self.make_room(&mut state, |_| true) {
+            return;
+        }
+        let index = state.add(seat.clone());
+        if self.watch.add(&seat.stream, self.key(index)).is_err() {
+            state.remove(index, &seat);
+        }
+    }
+
+    /// The place of the connection that the watch knows as `key`, if it is there and rests.
+    pub(super) fn place(&self, key: usize) -> Option<Place<'_>> {
+        let index = key.checked_sub(self.key(0))?;
+        let seat = self
+            .lock()
+            .seat(index)
+            .filter(|seat| seat.is_watched())?
+            .clone();
+        Some(Place {
+            pool: self,
+            seat,
+            index: Some(index),
+        })
+    }
+
+    /// What [`Watch::wait`] yields for the connection with that index: listeners have the first
+    /// keys, then comes the alarm.
+    fn key(&self, index: usize) -> usize {
+        self.listeners.len() + 1 + index
+    }
+
+    /// Ends a connection so that another can be served, the least deserving one `among` some.
+    /// Returns whether there is one.
+    pub(super) fn make_room(&self, state: &mut State, among: impl Fn(&Seat) -> bool) -> bool {
+        let Some((index, seat)) = state.least_deserving(among) else {
+            return false;
+        };
+        let seat = seat.clone();
+        if !seat.is_watched() {
+            // Its thread may be holding an answer back.
             self.stopped.notify_all();
         }
-        victim.is_some()
+        state.dismiss(index, &seat);
+        true
+    }
+
+    /// Lines up the connections that have rested for too long, and notes when to look again.
+    pub(super) fn look_for_overdue(&self, duty: &mut Duty) {
+        let now_us = self.now_us();
+        let state = self.lock();
+        duty.next_look_us = now_us + NOBODY_THERE.as_micros() as u64;
+        if state.open() > 0 {
+            self.look_soon(duty);
+        }
+        for (index, seat) in state.seats().filter(|(_, seat)| seat.is_watched()) {
+            match seat.due_us.load(Ordering::Relaxed) {
+                due_us if due_us <= now_us => duty.ready.push_back(self.key(index)),
+                due_us => duty.next_look_us = duty.next_look_us.min(due_us),
+            }
+        }
+    }
+
+    /// Sees to it that a connection that begins to rest now is not looked for too late, whatever it
+    /// waits for.
+    pub(super) fn look_soon(&self, duty: &mut Duty) {
+        let Limits {
+            head, idle, linger, ..
+        } = self.limits;
+        let next_look_us = self.now_us() + head.min(idle).min(linger).as_micros() as u64;
+        duty.next_look_us = duty.next_look_us.min(next_look_us);
     }
 
     pub(super) fn complain(&self, what: &str, error: &io::Error) {
@@ -280,30 +467,37 @@ impl Pool {
     }
 }
 
-/// A connection's place in the pool, given back when it is dropped at the latest.
-pub(super) struct Place {
-    pub(super) pool: Arc<Pool>,
+/// A connection's place in the pool, given back when it is dropped.
+pub(super) struct Place<'a> {
+    pub(super) pool: &'a Pool,
     pub(super) seat: Arc<Seat>,
     pub(super) index: Option<usize>,
 }
 
-impl Place {
-    pub(super) fn give_back(&mut self, state: &mut State) {
-        let Some(index) = self.index.take() else {
+impl Place<'_> {
+    /// Leaves the connection to whoever is on watch; it is closed where it cannot be.
+    pub(super) fn rest(mut self) {
+        let Some(index) = self.index.filter(|_| !self.pool.is_stopping()) else {
             return;
         };
-        state.remove(index);
-        if self.pool.is_stopping() {
-            self.pool.stopped.notify_all();
+        if !self.seat.is_watched() {
+            let _state = self.pool.lock();
+            let key = self.pool.key(index);
+            if self.pool.is_stopping() || self.pool.watch.add(&self.seat.stream, key).is_err() {
+                return;
+            }
+            self.seat.watched.store(true, Ordering::Relaxed);
         }
+        self.index = None;
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if self.index.is_some() {
-            let pool = self.pool.clone();
-            self.give_back(&mut pool.lock());
+        let Some(index) = self.index else { return };
+        self.pool.lock().remove(index, &self.seat);
+        if self.pool.is_stopping() {
+            self.pool.stopped.notify_all();
         }
     }
 }
