@@ -3,7 +3,6 @@
 //! business.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::lchown;
 use std::path::Path;
 use std::{fmt, io};
 
@@ -141,12 +140,6 @@ impl Identity {
             Ok(())
         }
     }
-
-    /// Gives a file or directory to this user and group; of a symbolic link the link itself, never
-    /// what it names.
-    pub fn own(&self, path: &Path) -> io::Result<()> {
-        lchown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
-    }
 }
 
 fn refused(call: &'static str) -> impl Fn(Errno) -> Error {
@@ -261,10 +254,9 @@ fn soft_limit(resource: Resource) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, symlink};
     use std::process::Command;
     use std::sync::mpsc;
-    use std::{env, fs, thread};
+    use std::{env, thread};
 
     fn nobody() -> User {
         let user = User::from_name("nobody").expect("the user database can be read");
@@ -390,28 +382,6 @@ mod tests {
         if geteuid().is_root() {
             assert!(us.verify().is_err());
         }
-    }
-
-    #[test]
-    fn a_path_is_given_away_but_not_what_a_link_names() {
-        let (owner, target) = match geteuid().is_root() {
-            true => ("nobody".to_owned(), Uid::from_raw(0)),
-            false => (geteuid().to_string(), geteuid()),
-        };
-        let identity = Identity::lookup(&owner).expect("it exists");
-        let dir = env::temp_dir().join(format!("imds_mock-own-{}", std::process::id()));
-        fs::create_dir(&dir).expect("a new folder");
-        let (file, link) = (dir.join("file"), dir.join("link"));
-        fs::write(&file, "").expect("a new file");
-        symlink(&file, &link).expect("a new link");
-
-        let given = [identity.own(&dir), identity.own(&link)];
-        let owner_of =
-            |path: &Path| Uid::from_raw(path.symlink_metadata().expect("is there").uid());
-        let seen = [owner_of(&dir), owner_of(&link), owner_of(&file)];
-        fs::remove_dir_all(&dir).expect("it is ours");
-        assert!(given.iter().all(Result::is_ok), "{given:?}");
-        assert_eq!(seen, [identity.uid, identity.uid, target]);
     }
 
     #[test]
