@@ -15,8 +15,9 @@ use zeroize::Zeroize;
 use super::body::{BodyReader, Failure};
 use super::delivery::{deliver, write};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
-use super::pool::{Activity, Awaited, Pool, Seat};
-use super::server::Watcher;
+use super::pool::Pool;
+use super::seat::{Activity, Awaited, Seat};
+use super::watcher::Watcher;
 use super::{Delivery, Entity, Method, Reply, Request, Service, reason};
 use crate::clock;
 
@@ -101,10 +102,11 @@ fn answer_all(
     mut scan: Scan,
 ) -> Result<Then, Failure> {
     let mut is_begun = filled > 0;
-    let limits = &watcher.pool.limits;
+    let pool = watcher.pool;
+    let limits = &pool.limits;
     filled += receive(&seat.stream, &mut scratch.buffer[filled..])?;
     if filled == 0 {
-        return match seat.is_overdue(watcher.pool) {
+        return match seat.due_us() <= pool.now_us() {
             true => Ok(Then::Close),
             false => Ok(Then::Rest),
         };
@@ -119,14 +121,14 @@ fn answer_all(
             if !(read[0].is_ascii_graphic() || b"\r\n".contains(&read[0])) {
                 return Err(Refusal::Malformed.into());
             }
-            if is_begun && seat.is_overdue(watcher.pool) {
+            if is_begun && seat.due_us() <= pool.now_us() {
                 return Err(Refusal::TooSlow.into());
             }
             let begun = read.to_vec();
             let awaited = Awaited::Head { begun, scan };
             match is_begun {
                 true => *seat.awaited() = awaited,
-                false => seat.expect(watcher.pool, awaited, Activity::Head, limits.head),
+                false => seat.expect(awaited, Activity::Head, pool.now_us(), limits.head),
             }
             return Ok(Then::Rest);
         };
@@ -134,11 +136,9 @@ fn answer_all(
         match after {
             After::KeepAlive => {}
             After::Close => return Ok(Then::Close),
-            After::LingeringClose => return Ok(linger(watcher.pool, seat)),
+            After::LingeringClose => return Ok(linger(pool, seat)),
             After::Silence => {
-                let end = Awaited::End { dropped: 0 };
-                seat.expect(watcher.pool, end, Activity::Idle, NO_ANSWER);
-                return Ok(Then::Rest);
+                return Ok(wait_for_the_end(pool, seat, NO_ANSWER));
             }
         }
         filled = rest.len();
@@ -146,7 +146,7 @@ fn answer_all(
         scan = Scan::default();
         is_begun = false;
     }
-    seat.expect(watcher.pool, Awaited::Request, Activity::Idle, limits.idle);
+    seat.expect(Awaited::Request, Activity::Idle, pool.now_us(), limits.idle);
     Ok(Then::Rest)
 }
 
@@ -169,7 +169,7 @@ fn answer_one(
     let mut rest = head_end..filled;
     if has_body {
         watcher.hand_over(seat)?;
-        seat.set(pool, Activity::Head);
+        seat.set(Activity::Head, pool.now_us());
         let deadline = Instant::now() + pool.limits.body;
         let reader = BodyReader::new(&seat.stream, deadline, behind, filled - head_end);
         let behind = reader.read(head.framing, head.expects_continue, &mut scratch.body)?;
@@ -264,8 +264,12 @@ fn receive(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
 /// with a reset that would take the answer away.
 fn linger(pool: &Pool, seat: &Seat) -> Then {
     let _ = seat.stream.shutdown(Shutdown::Write);
+    wait_for_the_end(pool, seat, pool.limits.linger)
+}
+
+fn wait_for_the_end(pool: &Pool, seat: &Seat, limit: Duration) -> Then {
     let end = Awaited::End { dropped: 0 };
-    seat.expect(pool, end, Activity::Idle, pool.limits.linger);
+    seat.expect(end, Activity::Idle, pool.now_us(), limit);
     Then::Rest
 }
 
@@ -278,7 +282,7 @@ fn drop_what_comes(
     buffer: &mut [u8],
 ) -> Result<Then, Failure> {
     let dropped = dropped + receive(&seat.stream, buffer)?;
-    if dropped > MAX_LINGER_BYTES || seat.is_overdue(pool) {
+    if dropped > MAX_LINGER_BYTES || seat.due_us() <= pool.now_us() {
         return Ok(Then::Close);
     }
     *seat.awaited() = Awaited::End { dropped };

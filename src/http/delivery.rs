@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use socket2::SockRef;
 
-use super::pool::Seat;
-use super::server::Watcher;
+use super::seat::Seat;
+use super::watcher::Watcher;
 use super::{Delivery, Reply, remaining};
 
 /// Pieces a second of a slow answer, where the rate has a byte for each.

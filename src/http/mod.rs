@@ -8,8 +8,10 @@ mod delivery;
 mod head;
 mod listen;
 mod pool;
+mod seat;
 mod server;
 mod watch;
+mod watcher;
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;

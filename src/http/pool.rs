@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::head::Scan;
+use super::Service;
+use super::seat::{Activity, Seat};
 use super::watch::Watch;
-use super::{Caller, Service};
 
 /// The least time between two complaints about the same trouble.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
@@ -51,7 +51,8 @@ impl Default for Limits {
             write: Duration::from_secs(5),
             linger: Duration::from_secs(1),
             connections: 512,
-            threads: 512,
+            // One for each connection, and for those that have just been told to go.
+            threads: 1024,
         }
     }
 }
@@ -68,128 +69,6 @@ impl Limits {
         let threads = (address_space / 4 / STACK as u64).max(8);
         self.threads = self.threads.min(threads.try_into().unwrap_or(usize::MAX));
         self
-    }
-}
-
-/// What a connection is doing; decides who gives way when there are too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activity {
-    Idle = 0,
-    /// A request is on its way: a connection's first one from the start, others from their first
-    /// byte.
-    Head = 1,
-    Busy = 2,
-    /// The answer is held back, as it was wanted late or slow.
-    Waiting = 3,
-}
-
-/// What a connection at rest waits for.
-#[derive(Default)]
-pub(super) enum Awaited {
-    #[default]
-    Request,
-    /// The rest of a head.
-    Head { begun: Vec<u8>, scan: Scan },
-    /// The client's end: all that comes before it is dropped.
-    End { dropped: usize },
-}
-
-/// One open connection.
-pub(super) struct Seat {
-    pub(super) stream: TcpStream,
-    pub(super) caller: Caller,
-    /// Where it was accepted.
-    pub(super) listener: usize,
-    /// Microseconds since the server started, times four, plus the [`Activity`].
-    activity: AtomicU64,
-    /// For the thread that serves it alone.
-    awaited: Mutex<Awaited>,
-    /// Until when it may wait for that, in microseconds since the server started.
-    due_us: AtomicU64,
-    dismissed: AtomicBool,
-    /// Whoever is on watch serves it when something arrives. Otherwise a thread has taken it along
-    /// when it handed over the watch.
-    watched: AtomicBool,
-}
-
-impl Seat {
-    /// A connection just accepted. Its request is most likely on the way: it is not the one idle
-    /// longest.
-    pub(super) fn new(stream: TcpStream, caller: Caller, listener: usize, pool: &Pool) -> Seat {
-        let seat = Seat {
-            stream,
-            caller,
-            listener,
-            activity: AtomicU64::new(0),
-            awaited: Mutex::default(),
-            due_us: AtomicU64::new(0),
-            dismissed: AtomicBool::new(false),
-            watched: AtomicBool::new(true),
-        };
-        seat.expect(pool, Awaited::Request, Activity::Head, pool.limits.idle);
-        seat
-    }
-
-    /// Notes what the connection waits for from now on, and for how long it may do so.
-    pub(super) fn expect(&self, pool: &Pool, what: Awaited, activity: Activity, limit: Duration) {
-        *self.awaited() = what;
-        let due_us = pool.now_us() + limit.as_micros() as u64;
-        self.due_us.store(due_us, Ordering::Relaxed);
-        self.set(pool, activity);
-    }
-
-    /// What the connection waits for.
-    pub(super) fn awaited(&self) -> MutexGuard<'_, Awaited> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it has waited for too long.
-    pub(super) fn is_overdue(&self, pool: &Pool) -> bool {
-        self.due_us.load(Ordering::Relaxed) <= pool.now_us()
-    }
-
-    /// Notes what the connection does from now on, or goes on doing.
-    pub(super) fn set(&self, pool: &Pool, activity: Activity) {
-        if self
-            .activity()
-            .is_some_and(|(present, _)| present == activity)
-        {
-            return;
-        }
-        self.activity
-            .store(pool.now_us() * 4 + activity as u64, Ordering::Relaxed);
-    }
-
-    /// A request is being answered. Since when does not matter: such a connection never gives way.
-    pub(super) fn set_busy(&self) {
-        self.activity
-            .store(Activity::Busy as u64, Ordering::Relaxed);
-    }
-
-    /// What the connection does and since when, unless it has been told to go.
-    pub(super) fn activity(&self) -> Option<(Activity, u64)> {
-        let value = self.activity.load(Ordering::Relaxed);
-        let activity = match value % 4 {
-            0 => Activity::Idle,
-            1 => Activity::Head,
-            2 => Activity::Busy,
-            _ => Activity::Waiting,
-        };
-        (!self.is_dismissed()).then_some((activity, value / 4))
-    }
-
-    pub(super) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
-    }
-
-    /// Takes the connection along: whoever is on watch next shall not serve it too.
-    pub(super) fn take_along(&self, pool: &Pool) -> io::Result<()> {
-        self.watched.store(false, Ordering::Relaxed);
-        pool.watch.remove(&self.stream)
-    }
-
-    fn is_dismissed(&self) -> bool {
-        self.dismissed.load(Ordering::Relaxed)
     }
 }
 
@@ -287,9 +166,8 @@ impl State {
     fn dismiss(&mut self, index: usize, seat: &Arc<Seat>) {
         if seat.is_watched() {
             self.remove(index, seat);
-        } else if !seat.dismissed.swap(true, Ordering::Relaxed) {
+        } else if seat.dismiss() {
             self.leaving += 1;
-            let _ = seat.stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -341,6 +219,8 @@ pub(super) struct Pool {
     pub(super) state: Mutex<State>,
     pub(super) stopping: AtomicBool,
     pub(super) watch: Watch,
+    /// A thread's whole life.
+    pub(super) work: fn(&Arc<Pool>),
     /// Wakes whoever is on watch once it is shut down: its other end is watched.
     pub(super) alarm: [UnixStream; 2],
     /// Signalled when the watch is there to be taken over.
@@ -355,6 +235,7 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Microseconds since the server started.
     pub(super) fn now_us(&self) -> u64 {
         self.started.elapsed().as_micros() as u64
     }
@@ -372,7 +253,7 @@ impl Pool {
 
     /// Holds an answer back, unless the server stops or the connection has to give way meanwhile.
     pub(super) fn hold_back(&self, seat: &Seat, duration: Duration) {
-        seat.set(self, Activity::Waiting);
+        seat.set(Activity::Waiting, self.now_us());
         let goes_on = || !self.is_stopping() && !seat.is_dismissed();
         let _ = self
             .stopped
@@ -388,7 +269,7 @@ impl Pool {
             return;
         }
         let index = state.add(seat.clone());
-        if self.watch.add(&seat.stream, self.key(index)).is_err() {
+        if seat.leave_to(&self.watch, self.key(index)).is_err() {
             state.remove(index, &seat);
         }
     }
@@ -438,7 +319,7 @@ impl Pool {
             self.look_soon(duty);
         }
         for (index, seat) in state.seats().filter(|(_, seat)| seat.is_watched()) {
-            match seat.due_us.load(Ordering::Relaxed) {
+            match seat.due_us() {
                 due_us if due_us <= now_us => duty.ready.push_back(self.key(index)),
                 due_us => duty.next_look_us = duty.next_look_us.min(due_us),
             }
@@ -482,11 +363,10 @@ impl Place<'_> {
         };
         if !self.seat.is_watched() {
             let _state = self.pool.lock();
-            let key = self.pool.key(index);
-            if self.pool.is_stopping() || self.pool.watch.add(&self.seat.stream, key).is_err() {
+            let (watch, key) = (&self.pool.watch, self.pool.key(index));
+            if self.pool.is_stopping() || self.seat.leave_to(watch, key).is_err() {
                 return;
             }
-            self.seat.watched.store(true, Ordering::Relaxed);
         }
         self.index = None;
     }

@@ -1,0 +1,139 @@
+//! A thread of the server: how it takes over the watch, what it does with it, and how it hands it on.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::pool::{Duty, Pool, STACK};
+use super::seat::Seat;
+
+/// Threads that stay to take over the watch, beside the one that has it.
+pub(super) const SPARE: usize = 1;
+/// How long a thread beyond those waits for the watch before it ends.
+const PARKED: Duration = Duration::from_secs(5);
+/// How long the watch rests where trying again at once would spin.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A thread of the server, on watch or not.
+pub(super) struct Watcher<'a> {
+    pub(super) pool: &'a Arc<Pool>,
+    /// There while this thread is on watch.
+    duty: Option<Duty>,
+}
+
+impl Drop for Watcher<'_> {
+    fn drop(&mut self) {
+        // Only a panic ends a thread on watch; it must not leave the server deaf.
+        if self.duty.is_some() && self.release().is_err() {
+            self.pool.lock().duty = self.duty.take();
+        }
+        self.pool.lock().threads -= 1;
+    }
+}
+
+impl Watcher<'_> {
+    pub(super) fn new(pool: &Arc<Pool>) -> Watcher<'_> {
+        Watcher { pool, duty: None }
+    }
+
+    /// Waits until the watch is to be had. `false` ends the thread: there are enough others, or the
+    /// server stops.
+    pub(super) fn take_over(&mut self) -> bool {
+        let pool = self.pool;
+        let mut state = pool.lock();
+        state.parked += 1;
+        let mut is_needed = true;
+        while is_needed && state.duty.is_none() && !pool.is_stopping() {
+            let (back, waited) = pool
+                .called
+                .wait_timeout(state, PARKED)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = back;
+            is_needed = !waited.timed_out() || state.parked <= SPARE;
+        }
+        state.parked -= 1;
+        self.duty = state.duty.take().filter(|_| !pool.is_stopping());
+        self.duty.is_some()
+    }
+
+    /// Waits for a socket to be ready. `None` when this thread is no longer on watch, or the server
+    /// stops.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        let pool = self.pool;
+        let duty = self.duty.as_mut()?;
+        while !pool.is_stopping() {
+            if let Some(key) = duty.ready.pop_front() {
+                return Some(key);
+            }
+            let now_us = pool.now_us();
+            if duty.next_look_us <= now_us {
+                pool.look_for_overdue(duty);
+                continue;
+            }
+            let limit = Duration::from_micros(duty.next_look_us - now_us);
+            if let Err(e) = pool.watch.wait(limit, &mut duty.ready) {
+                pool.complain("cannot wait for connections", &e);
+                pool.pause(PAUSE);
+            }
+        }
+        self.duty = None;
+        pool.lock().dismiss_those_at_rest();
+        pool.stopped.notify_all();
+        None
+    }
+
+    /// How many sockets beside the present one are ready.
+    pub(super) fn others(&self) -> usize {
+        self.duty.as_ref().map_or(0, |duty| duty.ready.len())
+    }
+
+    /// To be called when a connection is accepted: it may soon have waited for too long.
+    pub(super) fn look_soon(&mut self) {
+        if let Some(duty) = &mut self.duty {
+            self.pool.look_soon(duty);
+        }
+    }
+
+    /// To be called before this thread waits for the client, or for time to pass: another one goes
+    /// on watch. An error where there is none and none can be had; then this one must not wait.
+    pub(super) fn hand_over(&mut self, seat: &Seat) -> io::Result<()> {
+        if self.duty.is_none() {
+            return Ok(());
+        }
+        let pool = self.pool;
+        seat.take_from(&pool.watch)?;
+        self.release().inspect_err(|e| {
+            pool.complain("cannot start a thread for a connection", e);
+            // Its thread will be there for the next.
+            pool.make_room(&mut pool.lock(), |seat| !seat.is_watched());
+        })
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        let pool = self.pool;
+        if pool.lock().parked == 0 {
+            pool.start_thread()?;
+        }
+        pool.lock().duty = self.duty.take();
+        pool.called.notify_one();
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Starts another thread, if there may be one.
+    pub(super) fn start_thread(self: &Arc<Pool>) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.threads >= self.limits.threads {
+            return Err(io::Error::other("there are as many as there may be"));
+        }
+        let pool = self.clone();
+        thread::Builder::new()
+            .name("http".into())
+            .stack_size(STACK)
+            .spawn(move || (pool.work)(&pool))?;
+        state.threads += 1;
+        Ok(())
+    }
+}
