@@ -396,6 +396,22 @@ fn resets_at_every_stage_are_survived() {
     });
 }
 
+/// Bytes behind a request that closes its connection are not read; they must not take its answer away.
+#[test]
+fn what_follows_the_last_request_costs_no_answer() {
+    let mock = open_mock();
+    for _ in 0..2000 {
+        let mut client = dial(mock.address());
+        client
+            .write_all(request("GET", MAC, &[]).as_bytes())
+            .expect("it is read");
+        let _ = client.write_all(b"\r\n");
+        let mut start = [0; 15];
+        client.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 200 OK");
+    }
+}
+
 #[test]
 fn ends_of_one_direction_are_survived() {
     survives(open_mock(), |mock| {
@@ -459,6 +475,45 @@ fn accept_errors_end_when_their_cause_does() {
     assert_eq!(complaints, 1, "{stderr}");
 }
 
+/// A newcomer without a descriptor takes the place of one old connection, not of all.
+#[test]
+fn one_gives_way_to_one_that_has_no_descriptor() {
+    let held = "/latest/meta-data/mac";
+    let delay = json!({held: 60_000});
+    let mock = quiet(&json!({"http_tokens": "optional", "endpoint_delay_ms": delay}));
+    let mut clients = dial_many(mock.address(), 50);
+    for client in &mut clients {
+        push(client, request("GET", held, &[]).as_bytes());
+    }
+    // Older than what is accepted a moment ago.
+    thread::sleep(Duration::from_millis(300));
+    let pid = mock.pid().to_string();
+    let nofile = format!("--nofile={0}:4096", siege::descriptors(mock.pid()));
+    let prlimit = Command::new("prlimit")
+        .args(["--pid", &pid, &nofile])
+        .output();
+    if !prlimit.is_ok_and(|output| output.status.success()) {
+        return skipped("no prlimit");
+    }
+    // The first of them may find a descriptor that has been closed.
+    let newcomers: Vec<Connection> = (0..5)
+        .map(|_| {
+            let mut newcomer = Connection::over(dial(mock.address()));
+            newcomer.send(request("GET", "/", &[KEEP]));
+            assert_eq!(newcomer.answer().status, 200);
+            newcomer
+        })
+        .collect();
+    let is_held = |client: &&TcpStream| {
+        let mut client = *client;
+        let _ = client.set_nonblocking(true);
+        client.read(&mut [0]).is_err()
+    };
+    let still = clients.iter().filter(is_held).count();
+    assert!((45..50).contains(&still), "{still} of 50 are left");
+    drop(newcomers);
+}
+
 /// No address space for another thread's stack; each of these bodies is waited for by a thread.
 #[test]
 #[cfg(target_os = "linux")] // FreeBSD counts address space otherwise.
@@ -474,6 +529,26 @@ fn when_no_thread_can_be_made_others_give_way() {
     }
     for _ in 0..20 {
         mock.new_token(60);
+    }
+    // One that sends a body takes the thread of somebody slow, sooner or later.
+    let deadline = Instant::now() + PATIENCE;
+    let body = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\
+                Content-Length: 5\r\n\r\nhello";
+    loop {
+        let mut client = dial(mock.address());
+        client
+            .write_all(request("GET", "/", &[KEEP]).as_bytes())
+            .expect("it is read");
+        let mut client = Connection::over(client);
+        client.answer();
+        client.send(body);
+        if client.rest().0.starts_with(b"HTTP/1.1 200 OK\r\n") {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no request with a body is answered"
+        );
     }
     drop(clients);
     let (status, _, stderr) = mock.stop("TERM");

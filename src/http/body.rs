@@ -68,6 +68,8 @@ impl<'a> BodyReader<'a> {
         let wanted = framing != Framing::Sized(0);
         if wanted && expects_continue && self.start == self.end {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
+            self.stream.set_write_timeout(Some(timeout))?;
             (&mut &*self.stream).write_all(go_on)?;
         }
         match framing {

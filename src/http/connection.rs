@@ -132,7 +132,12 @@ fn answer_all(
             }
             return Ok(Then::Rest);
         };
-        let (after, rest) = answer_one(watcher, seat, service, scratch, head_end, filled)?;
+        let answered = answer_one(watcher, seat, service, scratch, head_end, filled);
+        if !scratch.body.is_empty() {
+            // It may have held a secret.
+            scratch.body.zeroize();
+        }
+        let (after, rest) = answered?;
         match after {
             After::KeepAlive => {}
             After::Close => return Ok(Then::Close),
@@ -164,12 +169,13 @@ fn answer_one(
     let (head_bytes, behind) = scratch.buffer.split_at_mut(head_end);
     let mut fields = no_fields();
     let head = Head::parse(head_bytes, &mut fields)?;
-    scratch.body.clear();
-    let has_body = head.framing != Framing::Sized(0);
     let mut rest = head_end..filled;
-    if has_body {
-        watcher.hand_over(seat)?;
+    if head.framing != Framing::Sized(0) {
         seat.set(Activity::Head, pool.now_us());
+        if pool.is_stopping() {
+            return Err(Failure::Gone);
+        }
+        watcher.hand_over(seat)?;
         let deadline = Instant::now() + pool.limits.body;
         let reader = BodyReader::new(&seat.stream, deadline, behind, filled - head_end);
         let behind = reader.read(head.framing, head.expects_continue, &mut scratch.body)?;
@@ -221,10 +227,6 @@ fn answer_one(
     let is_last = after == After::Close;
     let goes_on = deliver(watcher, seat, &reply, &scratch.head, body, is_last);
     service.answered(Some(&request), &reply);
-    if has_body {
-        // It may have held a secret.
-        scratch.body.zeroize();
-    }
     match goes_on {
         true => Ok((after, rest)),
         false => Err(Failure::Gone),

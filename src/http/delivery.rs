@@ -1,7 +1,7 @@
 //! How an answer leaves: whole and in one write, or spoiled on purpose (design, section 1).
 
 use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -13,7 +13,9 @@ use super::{Delivery, Reply, remaining};
 
 /// Pieces a second of a slow answer, where the rate has a byte for each.
 const SLOW_PIECES: u32 = 10;
-/// Of send(2): close() follows, and its FIN can go in the same segment.
+/// Of send(2), where the end of the connection follows: its FIN goes in the same segment. On Linux
+/// that one leaves with shutdown(); left to close(), bytes that arrived meanwhile would turn it into a
+/// reset without an answer. On FreeBSD it leaves at once.
 #[cfg(target_os = "linux")]
 const WITH_THE_END: i32 = libc::MSG_MORE;
 #[cfg(not(target_os = "linux"))]
@@ -84,7 +86,10 @@ pub(super) fn write(
         Err(e) => return Err(e),
     }
     if left.is_empty() {
-        return Ok(());
+        return match is_last && cfg!(target_os = "linux") {
+            true => stream.shutdown(Shutdown::Write),
+            false => Ok(()),
+        };
     }
     watcher.hand_over(seat)?;
     let deadline = Instant::now() + watcher.pool.limits.write;

@@ -128,6 +128,11 @@ impl State {
         self.open() >= limit + self.leaving
     }
 
+    /// Whether a connection has been told to go and is still there.
+    pub(super) fn is_anyone_leaving(&self) -> bool {
+        self.leaving > 0
+    }
+
     /// Takes a connection in. Returns its index.
     fn add(&mut self, seat: Arc<Seat>) -> usize {
         *self.held.entry(seat.caller.address).or_default() += 1;
@@ -171,20 +176,19 @@ impl State {
         }
     }
 
-    /// Ends the connections that `which` holds for.
-    pub(super) fn dismiss_all(&mut self, which: impl Fn(&Seat) -> bool) {
+    /// Ends the connections without a request under way. While somebody is on watch only he knows
+    /// which of the watched ones these are.
+    pub(super) fn dismiss_those_at_rest(&mut self) {
+        let nobody_on_watch = self.duty.is_some();
+        let at_rest = |seat: &Seat| {
+            (nobody_on_watch || !seat.is_watched())
+                && matches!(seat.activity(), Some((Activity::Idle | Activity::Head, _)))
+        };
         for index in 0..self.seats.len() {
-            if let Some(seat) = self.seats[index].clone().filter(|seat| which(seat)) {
+            if let Some(seat) = self.seats[index].clone().filter(|seat| at_rest(seat)) {
                 self.dismiss(index, &seat);
             }
         }
-    }
-
-    /// Ends the connections without a request under way.
-    pub(super) fn dismiss_those_at_rest(&mut self) {
-        self.dismiss_all(|seat| {
-            matches!(seat.activity(), Some((Activity::Idle | Activity::Head, _)))
-        });
     }
 
     /// The connection that gives way: the one idle longest, else what is older: the oldest

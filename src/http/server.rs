@@ -171,7 +171,12 @@ fn survive(pool: &Pool, error: &io::Error) {
                 let since = seat.activity().map_or(now_us, |(_, since)| since);
                 u128::from(now_us.saturating_sub(since)) >= OLD.as_micros()
             };
-            if pool.make_room(&mut pool.lock(), is_old) {
+            let mut state = pool.lock();
+            // One at a time: who has been told to go gives its descriptor back in a moment.
+            let is_room = !state.is_anyone_leaving()
+                && pool.make_room(&mut state, is_old)
+                && !state.is_anyone_leaving();
+            if is_room {
                 return;
             }
         }

@@ -53,7 +53,9 @@ impl Watcher<'_> {
             is_needed = !waited.timed_out() || state.parked <= SPARE;
         }
         state.parked -= 1;
-        self.duty = state.duty.take().filter(|_| !pool.is_stopping());
+        if !pool.is_stopping() {
+            self.duty = state.duty.take();
+        }
         self.duty.is_some()
     }
 
@@ -77,8 +79,7 @@ impl Watcher<'_> {
                 pool.pause(PAUSE);
             }
         }
-        self.duty = None;
-        pool.lock().dismiss_those_at_rest();
+        pool.lock().duty = self.duty.take();
         pool.stopped.notify_all();
         None
     }
@@ -105,8 +106,11 @@ impl Watcher<'_> {
         seat.take_from(&pool.watch)?;
         self.release().inspect_err(|e| {
             pool.complain("cannot start a thread for a connection", e);
-            // Its thread will be there for the next.
-            pool.make_room(&mut pool.lock(), |seat| !seat.is_watched());
+            // Another one's thread will be there for the next.
+            let is_other = |other: &Seat| !std::ptr::eq(other, seat);
+            pool.make_room(&mut pool.lock(), |other| {
+                !other.is_watched() && is_other(other)
+            });
         })
     }
 
@@ -117,6 +121,9 @@ impl Watcher<'_> {
         }
         pool.lock().duty = self.duty.take();
         pool.called.notify_one();
+        if pool.is_stopping() {
+            pool.stopped.notify_all();
+        }
         Ok(())
     }
 }

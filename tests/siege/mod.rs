@@ -92,7 +92,8 @@ fn ps(column: &str, pid: u32) -> u64 {
     number.expect("ps knows the column")
 }
 
-fn descriptors(pid: u32) -> usize {
+/// Open descriptors of a process.
+pub fn descriptors(pid: u32) -> usize {
     match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => entries.count(),
         Err(_) => {
