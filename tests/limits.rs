@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::http::{Connection, End, parse_all, request};
@@ -69,7 +70,14 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        let since = Instant::now();
         self.mock.stop(PATIENCE);
+        let took = since.elapsed();
+        // Whatever a test leaves behind, a stop does not wait for it.
+        assert!(
+            took < PATIENCE || thread::panicking(),
+            "stopped in {took:?}"
+        );
     }
 }
 

@@ -86,11 +86,10 @@ impl Server {
             let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
         }
         let deadline = Instant::now() + limit;
-        while state.open() > 0 {
+        loop {
             state.dismiss_those_at_rest();
-            let Some(left) = remaining(deadline) else {
-                return;
-            };
+            let left = remaining(deadline).filter(|_| state.open() > 0);
+            let Some(left) = left else { return };
             state = self
                 .pool
                 .stopped
