@@ -25,6 +25,8 @@ use crate::clock;
 const MAX_LINGER_BYTES: usize = 256 * 1024;
 /// How long a request without an answer keeps its connection, unless that has to give way.
 const NO_ANSWER: Duration = Duration::from_secs(3600);
+/// Requests of one connection that are answered in a row before others must not wait for it any more.
+const IN_A_ROW: usize = 8;
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
 const BUFFER: usize = MAX_HEAD + 4 * 1024;
 
@@ -111,7 +113,11 @@ fn answer_all(
             false => Ok(Then::Rest),
         };
     }
+    let mut answers = 0;
     while filled > 0 {
+        if answers == IN_A_ROW {
+            watcher.hand_over(seat)?;
+        }
         let read = &scratch.buffer[..filled.min(MAX_HEAD)];
         let Some(head_end) = scan.head_end(read) else {
             if filled >= MAX_HEAD {
@@ -138,6 +144,7 @@ fn answer_all(
             scratch.body.zeroize();
         }
         let (after, rest) = answered?;
+        answers += 1;
         match after {
             After::KeepAlive => {}
             After::Close => return Ok(Then::Close),
