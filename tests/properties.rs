@@ -9,30 +9,9 @@ use std::net::SocketAddr;
 
 use common::crawler::{crawl, named};
 use common::http::{Connection, ask, parse_all, request};
+use common::random::Random;
 use common::{Mock, TOKEN, TOKEN_TTL};
 use serde_json::{Map, Value, json};
-
-/// SplitMix64: small, and good enough to pick test cases.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// 0..`end`.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-}
 
 /// Sends `bytes`, says that no more come, and reads to the end: whole answers, none a 500.
 fn answers_or_a_close(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {

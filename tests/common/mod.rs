@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod crawler;
 pub mod http;
 pub mod live;
+pub mod random;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
