@@ -145,7 +145,7 @@ impl State {
     }
 
     /// The connection with that index.
-    pub(super) fn seat(&self, index: usize) -> Option<&Arc<Seat>> {
+    fn seat(&self, index: usize) -> Option<&Arc<Seat>> {
         self.seats.get(index)?.as_ref()
     }
 
