@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+/// A second of [`Clock::monotonic_us`].
+pub const SECOND_US: i64 = 1_000_000;
+
 /// The times it can be moved to: 1970 to 9999, in milliseconds since 1970.
 const SHOWABLE_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
 
@@ -41,10 +44,11 @@ impl Clock {
         from_unix_ms(self.unix_ms())
     }
 
-    /// Milliseconds of a monotonic clock moved with this one: for what is measured, such as the
-    /// life of a token. Only differences mean anything.
-    pub fn monotonic_ms(&self) -> i64 {
-        self.started.elapsed().as_millis() as i64 + self.offset_ms()
+    /// Microseconds of a monotonic clock moved with this one: for what is measured, such as the
+    /// life of a token, which in milliseconds would end up to one of them early. Only differences
+    /// mean anything.
+    pub fn monotonic_us(&self) -> i64 {
+        self.started.elapsed().as_micros() as i64 + self.offset_ms() * 1000
     }
 
     /// How far it is ahead of real time, in milliseconds.
@@ -105,6 +109,18 @@ pub fn http_date(at: OffsetDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_measured_than_has_passed() {
+        let clock = Clock::default();
+        for _ in 0..100 {
+            let real = Instant::now();
+            let start = clock.monotonic_us();
+            while clock.monotonic_us() == start {}
+            let measured = Duration::from_micros((clock.monotonic_us() - start) as u64);
+            assert!(measured <= real.elapsed() + Duration::from_micros(1));
+        }
+    }
 
     #[test]
     fn dates_have_the_forms_of_ec2_and_http() {

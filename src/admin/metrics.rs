@@ -45,7 +45,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "tokens_live",
         "gauge",
         "Session tokens that have been issued and have not expired.",
-        alone(imds.tokens.live(imds.clock.monotonic_ms())),
+        alone(imds.tokens.live(imds.clock.monotonic_us())),
     );
     family(
         &mut out,

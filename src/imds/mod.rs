@@ -16,7 +16,7 @@ pub mod verdicts;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, SECOND_US};
 use crate::config::{Config, Effect, Problem, RoleSource};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
 use crate::role::{Role, Spec};
@@ -292,7 +292,7 @@ impl Imds {
             };
         }
         let remaining = match request.field(TOKEN) {
-            Some(token) => match self.tokens.remaining(token, self.clock.monotonic_ms()) {
+            Some(token) => match self.tokens.remaining(token, self.clock.monotonic_us()) {
                 None => return Reply::empty(401),
                 remaining => remaining,
             },
@@ -333,9 +333,9 @@ impl Imds {
         let Some(ttl) = request.field(TOKEN_TTL).and_then(Ttl::parse) else {
             return Reply::empty(400);
         };
-        let born_dead = i64::from(ttl.seconds()) * 1000;
-        let now_ms = self.clock.monotonic_ms() - if is_dead { born_dead } else { 0 };
-        match self.tokens.issue(request.caller.address, ttl, now_ms) {
+        let born_dead = i64::from(ttl.seconds()) * SECOND_US;
+        let now_us = self.clock.monotonic_us() - if is_dead { born_dead } else { 0 };
+        match self.tokens.issue(request.caller.address, ttl, now_us) {
             Ok(token) => Reply {
                 first_field: Some((TTL_FIELD, ttl.seconds())),
                 hop_limit: config.hop_limit,

@@ -103,7 +103,7 @@ impl Observer {
             path: Text::new(request.path),
             status: reply.status,
             imds: protocol,
-            token_age_s: token.and_then(|token| imds.tokens.age(token, imds.clock.monotonic_ms())),
+            token_age_s: token.and_then(|token| imds.tokens.age(token, imds.clock.monotonic_us())),
             duration_ms: (now - arrival.at).as_micros() as u64 as f64 / 1000.0,
             fault: fault.fault,
             user_agent: request.field("User-Agent").map(Text::new),

@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
+use crate::clock::SECOND_US;
+
 /// The longest life of a token, six hours (reference/imds.md, section 2).
 pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Live tokens of one client address; beyond them one of its own goes: the oldest that was never
@@ -52,7 +54,7 @@ struct Entry {
     rest: [u8; RANDOM - 16],
     /// How long it was to live: from its end that tells when it was issued.
     ttl_seconds: u16,
-    expires_ms: i64,
+    expires_us: i64,
     client: IpAddr,
     /// Its neighbours in the client's list of those that were used, or of those that were not.
     older: u32,
@@ -124,40 +126,41 @@ impl Tokens {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new token for `client`, live until `ttl` after `now_ms`; the error is the system's, when
+    /// A new token for `client`, live until `ttl` after `now_us`; the error is the system's, when
     /// it has no random bytes.
-    pub fn issue(&self, client: IpAddr, ttl: Ttl, now_ms: i64) -> Result<String, getrandom::Error> {
+    pub fn issue(&self, client: IpAddr, ttl: Ttl, now_us: i64) -> Result<String, getrandom::Error> {
         let mut bytes = [0; PREFIX.len() + RANDOM];
         bytes[..PREFIX.len()].copy_from_slice(&PREFIX);
         getrandom::fill(&mut bytes[PREFIX.len()..])?;
         let (key, rest) = split(&bytes);
-        self.lock().insert(key, rest, client, ttl, now_ms);
+        self.lock().insert(key, rest, client, ttl, now_us);
         Ok(URL_SAFE.encode(bytes))
     }
 
     /// The whole seconds, rounded up, that `token`, now used, still lives; `None` if it does not.
-    pub fn remaining(&self, token: &str, now_ms: i64) -> Option<u32> {
-        let expires_ms = self.find(token, |store, index| {
+    pub fn remaining(&self, token: &str, now_us: i64) -> Option<u32> {
+        let expires_us = self.find(token, |store, index| {
             store.use_now(index);
-            store.entries[index as usize].expires_ms
+            store.entries[index as usize].expires_us
         })?;
-        let left_ms = expires_ms - now_ms;
-        (left_ms > 0).then(|| left_ms.div_euclid(1000) as u32 + u32::from(left_ms % 1000 > 0))
+        let left_us = expires_us - now_us;
+        (left_us > 0)
+            .then(|| left_us.div_euclid(SECOND_US) as u32 + u32::from(left_us % SECOND_US > 0))
     }
 
     /// The whole seconds since `token` was issued; `None` if it never was or is forgotten.
-    pub fn age(&self, token: &str, now_ms: i64) -> Option<i64> {
-        let issued_ms = self.find(token, |store, index| {
+    pub fn age(&self, token: &str, now_us: i64) -> Option<i64> {
+        let issued_us = self.find(token, |store, index| {
             let entry = &store.entries[index as usize];
-            entry.expires_ms - i64::from(entry.ttl_seconds) * 1000
+            entry.expires_us - i64::from(entry.ttl_seconds) * SECOND_US
         })?;
-        Some((now_ms - issued_ms).div_euclid(1000))
+        Some((now_us - issued_us).div_euclid(SECOND_US))
     }
 
     /// How many tokens live.
-    pub fn live(&self, now_ms: i64) -> usize {
+    pub fn live(&self, now_us: i64) -> usize {
         let store = self.lock();
-        let expired = store.by_expiry.range(..(now_ms + 1, 0)).count();
+        let expired = store.by_expiry.range(..(now_us + 1, 0)).count();
         store.by_expiry.len() - expired
     }
 
@@ -191,15 +194,15 @@ impl Store {
         rest: [u8; RANDOM - 16],
         client: IpAddr,
         ttl: Ttl,
-        now_ms: i64,
+        now_us: i64,
     ) {
-        self.make_room(client, now_ms);
-        let expires_ms = now_ms + i64::from(ttl.0) * 1000;
+        self.make_room(client, now_us);
+        let expires_us = now_us + i64::from(ttl.0) * SECOND_US;
         let entry = Entry {
             key: Some(key),
             rest,
             ttl_seconds: ttl.0,
-            expires_ms,
+            expires_us,
             client,
             older: NONE,
             younger: NONE,
@@ -217,7 +220,7 @@ impl Store {
         };
         self.link(index);
         self.by_key.insert(key, index);
-        self.by_expiry.insert((expires_ms, index));
+        self.by_expiry.insert((expires_us, index));
     }
 
     /// Makes an entry the youngest of its client's list.
@@ -279,10 +282,10 @@ impl Store {
     }
 
     /// Makes room for one more token of `client`: what has expired goes before what lives.
-    fn make_room(&mut self, client: IpAddr, now_ms: i64) {
+    fn make_room(&mut self, client: IpAddr, now_us: i64) {
         let mut removed = 0;
-        while let Some(&(expires_ms, index)) = self.by_expiry.first()
-            && expires_ms <= now_ms
+        while let Some(&(expires_us, index)) = self.by_expiry.first()
+            && expires_us <= now_us
             && (removed < REMOVED_PER_ISSUE || self.is_full_for(client))
         {
             self.remove(index);
@@ -309,7 +312,7 @@ impl Store {
     fn remove(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(key) = entry.key.take() else { return };
-        self.by_expiry.remove(&(entry.expires_ms, index));
+        self.by_expiry.remove(&(entry.expires_us, index));
         self.by_key.remove(&key);
         self.unlink(index);
         self.free.push(index);
@@ -356,22 +359,25 @@ mod tests {
         assert!(token.starts_with("AQAE") && token.ends_with("=="));
         assert_eq!(tokens.remaining(&token, 0), Some(60));
         assert_eq!(tokens.remaining(&token, 1), Some(60));
-        assert_eq!(tokens.remaining(&token, 59_999), Some(1));
-        assert_eq!(tokens.remaining(&token, 60_000), None);
+        assert_eq!(tokens.remaining(&token, 60 * SECOND_US - 1), Some(1));
+        assert_eq!(tokens.remaining(&token, 60 * SECOND_US), None);
     }
 
     #[test]
     fn a_token_ages_with_the_clock_until_it_is_forgotten() {
         let tokens = Tokens::default();
-        let token = tokens.issue(A, ttl(60), 1000).unwrap();
-        for (now_ms, age, live) in [(1000, 0, 1), (1999, 0, 1), (60_999, 59, 1), (61_000, 60, 0)] {
-            assert_eq!(tokens.age(&token, now_ms), Some(age));
-            assert_eq!(tokens.live(now_ms), live);
+        let born = 1000;
+        let end = born + 60 * SECOND_US;
+        let token = tokens.issue(A, ttl(60), born).unwrap();
+        let second = born + SECOND_US - 1;
+        for (now_us, age, live) in [(born, 0, 1), (second, 0, 1), (end - 1, 59, 1), (end, 60, 0)] {
+            assert_eq!(tokens.age(&token, now_us), Some(age));
+            assert_eq!(tokens.live(now_us), live);
         }
-        tokens.issue(B, ttl(60), 61_000).unwrap();
-        assert_eq!(tokens.age(&token, 61_000), None);
-        assert_eq!(tokens.age("", 61_000), None);
-        assert_eq!(tokens.live(61_000), 1);
+        tokens.issue(B, ttl(60), end).unwrap();
+        assert_eq!(tokens.age(&token, end), None);
+        assert_eq!(tokens.age("", end), None);
+        assert_eq!(tokens.live(end), 1);
     }
 
     #[test]
@@ -433,8 +439,8 @@ mod tests {
         let tokens = Tokens::default();
         let long = tokens.issue(A, ttl(600), 0).unwrap();
         (1..MAX_PER_CLIENT).for_each(|_| drop(tokens.issue(A, ttl(1), 0).unwrap()));
-        tokens.issue(A, ttl(600), 2000).unwrap();
-        assert_eq!(tokens.remaining(&long, 2000), Some(598));
+        tokens.issue(A, ttl(600), 2 * SECOND_US).unwrap();
+        assert_eq!(tokens.remaining(&long, 2 * SECOND_US), Some(598));
     }
 
     #[test]
@@ -457,7 +463,7 @@ mod tests {
     fn expired_tokens_leave_as_others_are_issued() {
         let tokens = Tokens::default();
         (0..1000).for_each(|_| drop(tokens.issue(A, ttl(1), 0).unwrap()));
-        (0..1000).for_each(|_| drop(tokens.issue(B, ttl(60), 2000).unwrap()));
+        (0..1000).for_each(|_| drop(tokens.issue(B, ttl(60), 2 * SECOND_US).unwrap()));
         assert_eq!(tokens.lock().by_key.len(), 1000);
         assert!(tokens.lock().entries.len() < 1500);
     }
