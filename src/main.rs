@@ -223,7 +223,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
     parts
         .start_role(role_options)
         .map_err(|e| failure(EX_CONFIG, e))?;
-    announce(&metadata, &admin, &output, person.then_some(&endpoints))
+    let start_lines = start_lines(&metadata, &admin, person.then_some(&endpoints))
         .map_err(os("cannot tell the address"))?;
     let requests = (!options.quiet).then(|| output.clone());
     let source = options.source.clone();
@@ -232,8 +232,12 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         secret,
         load: Arc::new(move || load_again(&source)),
     });
-    let mock = Mock::start(parts, metadata, admin, limits, requests, report.clone())
+    let mock = Mock::prepare(parts, metadata, admin, limits, requests, report.clone())
         .map_err(os("cannot start"))?;
+    for line in start_lines {
+        output.line(|out| out.extend(line.bytes()));
+    }
+    mock.serve();
 
     let status = match command {
         None => {
@@ -362,29 +366,28 @@ fn reload(mock: &Mock, source: &Source, report: &Report) {
     }
 }
 
-/// Says where the mock runs, a line each listener, and to a person how to use it.
-fn announce(
+/// Where the mock runs, a line each listener, and for a person how to use it.
+fn start_lines(
     metadata: &[TcpListener],
     admin: &[TcpListener],
-    output: &Log,
     person: Option<&Endpoints>,
-) -> io::Result<()> {
-    let print = |line: String| output.line(|out| out.extend(line.bytes()));
+) -> io::Result<Vec<String>> {
     let version = env!("CARGO_PKG_VERSION");
+    let mut lines = Vec::new();
     for listener in metadata {
         let address = listener.local_addr()?;
-        print(format!(
+        lines.push(format!(
             "IMDSv2 mock v{version} running on http://{address}"
         ));
     }
     for listener in admin {
         let address = listener.local_addr()?;
-        print(format!("admin service running on http://{address}"));
+        lines.push(format!("admin service running on http://{address}"));
     }
     if let Some(Endpoints { metadata, .. }) = person {
-        print(format!("export {}=http://{metadata}/", run::ENDPOINT));
+        lines.push(format!("export {}=http://{metadata}/", run::ENDPOINT));
     }
-    Ok(())
+    Ok(lines)
 }
 
 /// Where a client on this machine finds the mock.

@@ -74,19 +74,20 @@ pub struct AdminParts {
     pub load: Loader,
 }
 
-/// A mock that runs.
+/// A mock that serves, or is about to.
 pub struct Mock {
     pub imds: Arc<Imds>,
     /// What is known of the clients, if they are watched.
     pub observer: Option<Arc<Observer>>,
-    /// Always there once [`Mock::start`] has returned.
+    /// Always there once [`Mock::prepare`] has returned.
     server: Arc<OnceLock<Server>>,
 }
 
 impl Mock {
-    /// Serves `parts`. Request lines go to `requests`, and `report` is told of refused callers and
-    /// of trouble in the server.
-    pub fn start(
+    /// A mock that will serve `parts`: all that can fail is done, and what is said before
+    /// [`Mock::serve`] comes before every request line. These go to `requests`, and `report` is told
+    /// of refused callers and of trouble in the server.
+    pub fn prepare(
         mut parts: Parts,
         metadata: Listeners,
         admin: Option<AdminParts>,
@@ -120,10 +121,9 @@ impl Mock {
                 load: admin.load,
                 secret: admin.secret,
                 observer: observer.clone(),
-                // The first request may be here before its server has returned from starting.
                 connections: Box::new(move || {
                     let server = server.upgrade();
-                    server.map_or(0, |server| server.wait().connections())
+                    server.map_or(0, |server| server.get().map_or(0, Server::connections))
                 }),
             };
             let service: Arc<dyn Service> = Arc::new(AdminService {
@@ -131,13 +131,20 @@ impl Mock {
             });
             listeners.extend(with(&service, admin.listeners));
         }
-        let started = Server::start(listeners, limits, move |what| report(what))?;
-        server.get_or_init(|| started);
+        let prepared = Server::prepare(listeners, limits, move |what| report(what))?;
+        server.get_or_init(|| prepared);
         Ok(Mock {
             imds,
             observer,
             server,
         })
+    }
+
+    /// From now on it serves.
+    pub fn serve(&self) {
+        if let Some(server) = self.server.get() {
+            server.serve();
+        }
     }
 
     /// Ends it: requests under way are answered, delays cut short, and the role's state is written;

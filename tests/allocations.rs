@@ -77,7 +77,8 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
     let listener = http::bind(any_port).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let report = Arc::new(|what: &str| panic!("{what}"));
-    let mock = Mock::start(parts, vec![listener], None, limits, None, report).expect("it starts");
+    let mock = Mock::prepare(parts, vec![listener], None, limits, None, report).expect("threads");
+    mock.serve();
 
     let mut stream = TcpStream::connect(address).expect("it listens");
     let mut answer = vec![0; 64 * 1024];

@@ -54,8 +54,9 @@ impl Embedded {
         let listener = imds_mock::http::bind(any).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let report = Arc::new(|what: &str| panic!("{what}"));
-        let mock = Mock::start(parts, vec![listener], None, limits, None, report);
+        let mock = Mock::prepare(parts, vec![listener], None, limits, None, report);
         let mock = mock.expect("threads");
+        mock.serve();
         Embedded { mock, address }
     }
 

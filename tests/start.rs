@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::http::{Connection, ask, request};
-use common::{Mock, PATIENCE, TempFile, imds_mock, run, skipped, wait};
+use common::{Mock, PATIENCE, TempFile, imds_mock, run, signal, skipped, wait};
 use serde_json::json;
 
 #[test]
@@ -327,9 +327,7 @@ fn with_stdout() -> (std::process::Child, BufReader<impl Read>, SocketAddr) {
 
 fn end(mut child: std::process::Child) -> (i32, Duration, String) {
     let since = Instant::now();
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(sent.expect("every system has kill").success());
+    signal(&child, "TERM");
     let status = wait(&mut child, PATIENCE).expect("it ends");
     let took = since.elapsed();
     let mut stderr = String::new();
@@ -424,12 +422,37 @@ fn a_start_without_stdout_serves() {
             std::thread::sleep(Duration::from_millis(5));
         }
         make_long_lines(address, 10);
-        let pid = child.id().to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(sent.expect("kill").success());
+        signal(&child, "TERM");
         let status = wait(&mut child, PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(0), "{redirect}");
     }
+}
+
+#[test]
+fn what_cannot_be_started_is_not_said_to_run() {
+    // Each number of descriptors fails elsewhere, until there are enough.
+    let mut failed = 0;
+    for descriptors in 4..16 {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" --port 0");
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .arg(imds_mock().get_program())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh");
+        let mut said = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        stdout.read_line(&mut said).expect("ASCII");
+        let started = said.contains(" running on ");
+        if started {
+            signal(&child, "TERM");
+        }
+        let status = wait(&mut child, PATIENCE).expect("it ends");
+        assert_eq!(status.success(), started, "{descriptors} descriptors");
+        failed += usize::from(!started);
+    }
+    assert!((1..12).contains(&failed), "{failed} of 12 failed");
 }
 
 #[test]

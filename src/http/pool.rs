@@ -86,7 +86,7 @@ pub(super) struct State {
     leaving: usize,
     /// Connections of each address.
     held: HashMap<IpAddr, usize>,
-    /// There while nobody is on watch.
+    /// There while nobody is on watch, once the server serves.
     pub(super) duty: Option<Duty>,
     pub(super) threads: usize,
     /// Those of them that wait to take over the watch.
@@ -105,14 +105,6 @@ pub(super) struct Duty {
 }
 
 impl State {
-    /// Nobody is on watch yet.
-    pub(super) fn new() -> State {
-        State {
-            duty: Some(Duty::default()),
-            ..State::default()
-        }
-    }
-
     pub(super) fn open(&self) -> usize {
         self.seats.len() - self.free.len()
     }

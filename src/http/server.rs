@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::connection::{self, Scratch, Then};
-use super::pool::{Limits, Listener, Pool, State};
+use super::pool::{Duty, Limits, Listener, Pool};
 use super::seat::Seat;
 use super::watch::Watch;
 use super::watcher::{SPARE, Watcher};
@@ -26,15 +26,15 @@ const OLD: Duration = Duration::from_millis(100);
 /// How long accept() rests where trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// A running server. Dropping it does not stop it; [`Server::stop`] does.
+/// A server, serving or about to. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
     pool: Arc<Pool>,
 }
 
 impl Server {
-    /// Serves each listener with its service. `complain` gets a line where something fails that no
-    /// single client can be told of.
-    pub fn start(
+    /// A server that will serve each listener with its service: all that can fail is done. `complain`
+    /// gets a line where something fails that no single client can be told of.
+    pub fn prepare(
         listeners: Vec<(TcpListener, Arc<dyn Service>)>,
         limits: Limits,
         complain: impl Fn(&str) + Send + Sync + 'static,
@@ -55,7 +55,7 @@ impl Server {
                 .collect(),
             work,
             complain: Box::new(complain),
-            state: Mutex::new(State::new()),
+            state: Mutex::default(),
             stopping: AtomicBool::new(false),
             watch,
             alarm,
@@ -66,6 +66,12 @@ impl Server {
             pool.start_thread()?;
         }
         Ok(Server { pool })
+    }
+
+    /// From now on it serves.
+    pub fn serve(&self) {
+        self.pool.lock().duty = Some(Duty::default());
+        self.pool.called.notify_one();
     }
 
     /// Connections open now.

@@ -244,9 +244,7 @@ impl Mock {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.expect("every system has kill").success());
+        signal(&self.child, name);
     }
 
     /// Tells it to stop and waits for its end: the status, how long it took, its stderr.
@@ -306,6 +304,13 @@ impl Drop for Mock {
         assert_eq!(status.and_then(|s| s.code()), Some(0), "stderr: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
+}
+
+/// Sends a signal, by its name without SIG.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(sent.expect("every system has kill").success());
 }
 
 /// The status of a child that has ended; `None` if it runs on for `limit`.
