@@ -1,0 +1,143 @@
+//! Nothing is left of what the system has only so many of: descriptors, threads.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::siege::{self, survives};
+use super::{KEEP, MAC, dial, dial_many, open_mock, push, quiet};
+use crate::common::http::{Connection, request};
+use crate::common::{Mock, PATIENCE, imds_mock, skipped};
+
+#[test]
+fn sixty_four_descriptors_are_enough() {
+    let script = "ulimit -n 64; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(imds_mock().get_program());
+    command.args(["--port", "0", "--quiet"]);
+    survives(Mock::spawn(command, 1, None), |mock| {
+        let mut clients = dial_many(mock.address(), 300);
+        for (index, client) in clients.iter_mut().enumerate() {
+            if index % 2 == 0 {
+                push(client, b"GET / HT");
+            }
+        }
+        thread::sleep(Duration::from_millis(500));
+    });
+}
+
+/// A limit below what is open: accept() fails until it is raised again.
+#[test]
+fn accept_errors_end_when_their_cause_does() {
+    let mock = open_mock();
+    let pid = mock.pid().to_string();
+    let limit = |limit: &str| {
+        let nofile = format!("--nofile={limit}");
+        let mut prlimit = Command::new("prlimit");
+        let output = prlimit.args(["--pid", &pid, &nofile]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !limit("4096:4096") {
+        return skipped("no prlimit");
+    }
+    assert!(limit("3:4096"));
+    let mut waiting = dial(mock.address());
+    waiting
+        .write_all(request("GET", MAC, &[]).as_bytes())
+        .expect("it waits in the queue");
+    let while_it_fails = Some(Duration::from_millis(300));
+    waiting.set_read_timeout(while_it_fails).expect("not zero");
+    assert!(waiting.read(&mut [0]).is_err(), "accept() did not fail");
+    assert!(limit("4096:4096"));
+    assert_eq!(Connection::over(waiting).answer().status, 200);
+    assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
+    let (status, _, stderr) = mock.stop("TERM");
+    assert!(status.success());
+    let complaints = stderr.matches("cannot accept a connection").count();
+    assert_eq!(complaints, 1, "{stderr}");
+}
+
+/// A newcomer without a descriptor takes the place of one old connection, not of all.
+#[test]
+fn one_gives_way_to_one_that_has_no_descriptor() {
+    let held = "/latest/meta-data/mac";
+    let delay = json!({held: 60_000});
+    let mock = quiet(&json!({"http_tokens": "optional", "endpoint_delay_ms": delay}));
+    let mut clients = dial_many(mock.address(), 50);
+    for client in &mut clients {
+        push(client, request("GET", held, &[]).as_bytes());
+    }
+    // Older than what is accepted a moment ago.
+    thread::sleep(Duration::from_millis(300));
+    let pid = mock.pid().to_string();
+    let nofile = format!("--nofile={0}:4096", siege::descriptors(mock.pid()));
+    let prlimit = Command::new("prlimit")
+        .args(["--pid", &pid, &nofile])
+        .output();
+    if !prlimit.is_ok_and(|output| output.status.success()) {
+        return skipped("no prlimit");
+    }
+    // The first of them may find a descriptor that has been closed.
+    let newcomers: Vec<Connection> = (0..5)
+        .map(|_| {
+            let mut newcomer = Connection::over(dial(mock.address()));
+            newcomer.send(request("GET", "/", &[KEEP]));
+            assert_eq!(newcomer.answer().status, 200);
+            newcomer
+        })
+        .collect();
+    let is_held = |client: &&TcpStream| {
+        let mut client = *client;
+        let _ = client.set_nonblocking(true);
+        client.read(&mut [0]).is_err()
+    };
+    let still = clients.iter().filter(is_held).count();
+    assert!((45..50).contains(&still), "{still} of 50 are left");
+    drop(newcomers);
+}
+
+/// No address space for another thread's stack; each of these bodies is waited for by a thread.
+#[test]
+#[cfg(target_os = "linux")] // FreeBSD counts address space otherwise.
+fn when_no_thread_can_be_made_others_give_way() {
+    let script = "ulimit -v 32000; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(imds_mock().get_program());
+    command.args(["--port", "0", "--quiet"]);
+    let mock = Mock::spawn(command, 1, None);
+    let mut clients = dial_many(mock.address(), 300);
+    for client in &mut clients {
+        push(client, b"GET / HTTP/1.1\r\nContent-Length: 10\r\n\r\n");
+    }
+    for _ in 0..20 {
+        mock.new_token(60);
+    }
+    // One that sends a body takes the thread of somebody slow, sooner or later.
+    let deadline = Instant::now() + PATIENCE;
+    let body = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\
+                Content-Length: 5\r\n\r\nhello";
+    loop {
+        let mut client = dial(mock.address());
+        client
+            .write_all(request("GET", "/", &[KEEP]).as_bytes())
+            .expect("it is read");
+        let mut client = Connection::over(client);
+        client.answer();
+        client.send(body);
+        if client.rest().0.starts_with(b"HTTP/1.1 200 OK\r\n") {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no request with a body is answered"
+        );
+    }
+    drop(clients);
+    let (status, _, stderr) = mock.stop("TERM");
+    assert!(status.success());
+    assert!(stderr.contains("cannot start a thread"), "{stderr}");
+}

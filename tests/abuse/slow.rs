@@ -1,0 +1,121 @@
+//! Clients that do nothing, or next to nothing, for as long as they are let.
+
+use std::io::Read;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::siege::{self, survives};
+use super::{KEEP, MAC, USER_DATA, dial_many, open_mock, push};
+use crate::common::Mock;
+use crate::common::http::{Connection, request};
+
+fn idle_connections(mock: &Mock, count: usize, hold: Duration) {
+    let held = dial_many(mock.address(), count);
+    thread::sleep(hold);
+    drop(held);
+}
+
+#[test]
+fn idle_connections_keep_nobody_out() {
+    survives(open_mock(), |mock| {
+        idle_connections(mock, 1500, Duration::from_millis(500));
+    });
+}
+
+#[test]
+#[ignore = "takes longer than all idle connections live"]
+fn thousands_of_idle_connections_keep_nobody_out() {
+    survives(open_mock(), |mock| {
+        idle_connections(mock, 5000, Duration::from_secs(35));
+    });
+}
+
+/// Requests that come byte by byte, and never come to their end.
+fn slow_requests(mock: &Mock, count: usize, hold: Duration) {
+    let beginnings: [&[u8]; 4] = [
+        b"GET /latest/meta-data/",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Field: ",
+        b"PUT / HTTP/1.1\r\nContent-Length: 60000\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nea60\r\n",
+    ];
+    let mut clients = dial_many(mock.address(), count);
+    for (client, beginning) in clients.iter_mut().zip(beginnings.iter().cycle()) {
+        push(client, beginning);
+    }
+    let since = Instant::now();
+    while since.elapsed() < hold {
+        clients.iter_mut().for_each(|client| push(client, b"a"));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn slow_requests_hold_up_nobody() {
+    survives(open_mock(), |mock| {
+        slow_requests(mock, 600, Duration::from_secs(1));
+    });
+}
+
+#[test]
+#[ignore = "takes longer than a slow request may"]
+fn slow_requests_hold_up_nobody_until_their_time_is_over() {
+    survives(open_mock(), |mock| {
+        slow_requests(mock, 600, Duration::from_secs(14));
+    });
+}
+
+#[test]
+fn connections_that_have_nothing_to_be_answered_take_no_thread() {
+    let mock = open_mock();
+    assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
+    let before = siege::threads(mock.pid());
+    let mut clients = dial_many(mock.address(), 300);
+    for (index, client) in clients.iter_mut().enumerate() {
+        match index % 3 {
+            0 => {}
+            1 => push(client, b"GET / HT"),
+            _ => push(client, b"no request\r\n\r\n"),
+        }
+    }
+    let refused = clients.pop().expect("there are 300");
+    assert_eq!(Connection::over(refused).answer().status, 400);
+    assert_eq!(mock.ask("GET", MAC, &[]).status, 200);
+    assert_eq!(siege::threads(mock.pid()), before);
+}
+
+/// Clients that ask for much and read nothing, or a byte now and then.
+fn slow_readers(mock: &Mock, count: usize, hold: Duration) {
+    // A megabyte of answers for each, once: more would only measure how fast memory is copied.
+    let requests = request("GET", USER_DATA, &[KEEP]).repeat(64);
+    let mut clients = dial_many(mock.address(), count);
+    for client in &mut clients {
+        // The smaller the window, the sooner the server has to wait.
+        let _ = SockRef::from(&*client).set_recv_buffer_size(4096);
+        push(client, requests.as_bytes());
+    }
+    let since = Instant::now();
+    while since.elapsed() < hold {
+        for client in clients.iter_mut().step_by(2) {
+            let _ = client.set_nonblocking(true);
+            let _ = client.read(&mut [0]);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn slow_readers_hold_up_nobody() {
+    survives(open_mock(), |mock| {
+        slow_readers(mock, 200, Duration::from_secs(1));
+    });
+}
+
+#[test]
+#[ignore = "takes longer than an answer may"]
+fn slow_readers_hold_up_nobody_until_they_are_given_up() {
+    survives(open_mock(), |mock| {
+        slow_readers(mock, 400, Duration::from_secs(12));
+    });
+}
