@@ -3,10 +3,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::head::{Framing, MAX_BODY, Refusal};
 use super::remaining;
+use super::seat::Seat;
+use super::watcher::Watcher;
 
 /// Bytes of chunk sizes, extensions and trailers around one body.
 const MAX_CHUNK_OVERHEAD: u64 = 16 * 1024;
@@ -31,25 +37,41 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Reads what is there, 0 bytes if there is nothing. [`Failure::Gone`] at the end.
+pub(super) fn receive(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
+    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Err(Failure::Gone),
+        Ok(n) => Ok(n),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        Err(_) => Err(Failure::Gone),
+    }
+}
+
 /// The bytes behind a head: first what arrived together with it, then the stream.
-pub(super) struct BodyReader<'a> {
-    stream: &'a TcpStream,
+pub(super) struct BodyReader<'a, 'pool> {
+    watcher: &'a mut Watcher<'pool>,
+    seat: &'a Seat,
     deadline: Instant,
     buffer: &'a mut [u8],
     start: usize,
     end: usize,
 }
 
-impl<'a> BodyReader<'a> {
-    /// Reads from `buffer[..filled]`, then from `stream` until `deadline`.
+impl<'a, 'pool> BodyReader<'a, 'pool> {
+    /// Reads from `buffer[..filled]`, then from the connection until [`Limits::body`] has passed.
+    /// Hands over the watch before it waits.
+    ///
+    /// [`Limits::body`]: super::Limits::body
     pub(super) fn new(
-        stream: &'a TcpStream,
-        deadline: Instant,
+        watcher: &'a mut Watcher<'pool>,
+        seat: &'a Seat,
         buffer: &'a mut [u8],
         filled: usize,
-    ) -> BodyReader<'a> {
+    ) -> BodyReader<'a, 'pool> {
+        let deadline = Instant::now() + watcher.pool.limits.body;
         BodyReader {
-            stream,
+            watcher,
+            seat,
             deadline,
             buffer,
             start: 0,
@@ -68,9 +90,11 @@ impl<'a> BodyReader<'a> {
         let wanted = framing != Framing::Sized(0);
         if wanted && expects_continue && self.start == self.end {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.watcher.hand_over(self.seat)?;
+            let mut stream = &self.seat.stream;
             let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
-            self.stream.set_write_timeout(Some(timeout))?;
-            (&mut &*self.stream).write_all(go_on)?;
+            stream.set_write_timeout(Some(timeout))?;
+            stream.write_all(go_on)?;
         }
         match framing {
             Framing::Sized(length) => self.take(length, body)?,
@@ -137,10 +161,18 @@ impl<'a> BodyReader<'a> {
         if self.start < self.end {
             return Ok(());
         }
+        let mut stream = &self.seat.stream;
+        if self.watcher.is_on_watch() {
+            (self.start, self.end) = (0, receive(stream, self.buffer)?);
+            if self.end > 0 {
+                return Ok(());
+            }
+            self.watcher.hand_over(self.seat)?;
+        }
         let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
-        self.stream.set_read_timeout(Some(timeout))?;
+        stream.set_read_timeout(Some(timeout))?;
         loop {
-            return match (&mut &*self.stream).read(self.buffer) {
+            return match stream.read(self.buffer) {
                 Ok(0) => Err(Failure::Gone),
                 Ok(n) => {
                     (self.start, self.end) = (0, n);

@@ -2,17 +2,14 @@
 //! [`answer_one`] reads from top to bottom.
 
 use std::mem;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use zeroize::Zeroize;
 
-use super::body::{BodyReader, Failure};
+use super::body::{BodyReader, Failure, receive};
 use super::delivery::{deliver, write};
 use super::head::{Framing, Head, MAX_HEAD, Refusal, Scan, no_fields};
 use super::pool::Pool;
@@ -182,9 +179,7 @@ fn answer_one(
         if pool.is_stopping() {
             return Err(Failure::Gone);
         }
-        watcher.hand_over(seat)?;
-        let deadline = Instant::now() + pool.limits.body;
-        let reader = BodyReader::new(&seat.stream, deadline, behind, filled - head_end);
+        let reader = BodyReader::new(watcher, seat, behind, filled - head_end);
         let behind = reader.read(head.framing, head.expects_continue, &mut scratch.body)?;
         rest = head_end + behind.start..head_end + behind.end;
     }
@@ -256,16 +251,6 @@ fn refuse(
     match written {
         Ok(()) => linger(watcher.pool, seat),
         Err(_) => Then::Close,
-    }
-}
-
-/// Reads what is there, 0 bytes if there is nothing. [`Failure::Gone`] at the end.
-fn receive(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
-    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => Err(Failure::Gone),
-        Ok(n) => Ok(n),
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-        Err(_) => Err(Failure::Gone),
     }
 }
 

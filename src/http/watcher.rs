@@ -84,6 +84,11 @@ impl Watcher<'_> {
         None
     }
 
+    /// Whether everybody waits for this thread.
+    pub(super) fn is_on_watch(&self) -> bool {
+        self.duty.is_some()
+    }
+
     /// How many sockets beside the present one are ready.
     pub(super) fn others(&self) -> usize {
         self.duty.as_ref().map_or(0, |duty| duty.ready.len())
