@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::access::{AdminSecret, Reported};
-use crate::admin::{self, Admin, Loader};
+use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
@@ -121,6 +121,7 @@ impl Mock {
                 load: admin.load,
                 secret: admin.secret,
                 observer: observer.clone(),
+                under_way: UnderWay::default(),
                 connections: Box::new(move || {
                     let server = server.upgrade();
                     server.map_or(0, |server| server.get().map_or(0, Server::connections))
@@ -255,6 +256,10 @@ impl Service for AdminService {
     }
 
     fn may_block(&self) -> bool {
+        true
+    }
+
+    fn wants_bodies(&self) -> bool {
         true
     }
 

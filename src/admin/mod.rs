@@ -12,7 +12,7 @@ mod metrics;
 mod requests;
 mod values;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Map, Value, json};
 
@@ -28,6 +28,10 @@ pub type Loader = Arc<dyn Fn() -> Result<(Config, Vec<Problem>), Vec<Problem>> +
 /// How many connections are open now.
 pub type Connections = Box<dyn Fn() -> usize + Send + Sync>;
 
+/// Bytes of answers on their way at which the journal is not listed once more: that alone takes ten
+/// megabytes, and a client may read slowly.
+const MAX_UNDER_WAY: usize = 32 * 1024 * 1024;
+
 /// What the routes work on.
 pub struct Admin {
     pub imds: Arc<Imds>,
@@ -36,6 +40,32 @@ pub struct Admin {
     pub secret: Option<AdminSecret>,
     pub observer: Arc<Observer>,
     pub connections: Connections,
+    pub under_way: UnderWay,
+}
+
+/// Answers that may not have been sent yet. Whoever makes one holds the lock, so that what requests
+/// take while they are worked on is bounded, too.
+#[derive(Default)]
+pub struct UnderWay(Mutex<Vec<Weak<Entity>>>);
+
+impl UnderWay {
+    /// The answer that `make` makes or, for one that may be large, that there is no room for it.
+    fn add(&self, may_be_large: bool, make: impl FnOnce() -> Reply) -> Reply {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        let entities = answers.iter().filter_map(Weak::upgrade);
+        let bytes: usize = entities.map(|entity| entity.body().len()).sum();
+        if may_be_large && bytes >= MAX_UNDER_WAY {
+            let what = "too many large answers are on their way; try again, or ask for less";
+            return error(503, what);
+        }
+        let reply = make();
+        // A value of the instance is there in any case.
+        if Arc::strong_count(&reply.entity) == 1 {
+            answers.push(Arc::downgrade(&reply.entity));
+        }
+        reply
+    }
 }
 
 impl Admin {
@@ -51,10 +81,18 @@ impl Admin {
             Some((room, rest)) => (room, Some(rest)),
             None => (path, None),
         };
-        let imds = &*self.imds;
         match (room, rest) {
             ("status", None) => self.status(request),
-            ("bootstrap", Some("creds")) => bootstrap::route(imds, request),
+            // It waits for STS.
+            ("bootstrap", Some("creds")) => bootstrap::route(&self.imds, request),
+            _ => (self.under_way).add(room == "requests", || self.work(room, rest, request)),
+        }
+    }
+
+    /// Answers a request that may take much memory, but not its time.
+    fn work(&self, room: &str, rest: Option<&str>, request: &Request) -> Reply {
+        let imds = &*self.imds;
+        match (room, rest) {
             ("config", None) => self.config(request),
             ("reload", None) => self.reload(request),
             ("metadata", rest) => values::route(imds, "meta-data", rest, request),

@@ -72,6 +72,7 @@ fn refusal(refused: Refused) -> Reply {
         Refused::Credentials => 403,
         Refused::NotThere => 404,
         Refused::BadPath(_) | Refused::Conflict(_) => 400,
+        Refused::TooMuch => 429,
     };
     error(status, &refused.to_string())
 }

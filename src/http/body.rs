@@ -55,11 +55,13 @@ pub(super) struct BodyReader<'a, 'pool> {
     buffer: &'a mut [u8],
     start: usize,
     end: usize,
+    /// Where it goes, unless it is of no use.
+    body: Option<&'a mut Vec<u8>>,
 }
 
 impl<'a, 'pool> BodyReader<'a, 'pool> {
     /// Reads from `buffer[..filled]`, then from the connection until [`Limits::body`] has passed.
-    /// Hands over the watch before it waits.
+    /// Hands over the watch before it waits. What it reads goes into `body` if there is one.
     ///
     /// [`Limits::body`]: super::Limits::body
     pub(super) fn new(
@@ -67,6 +69,7 @@ impl<'a, 'pool> BodyReader<'a, 'pool> {
         seat: &'a Seat,
         buffer: &'a mut [u8],
         filled: usize,
+        body: Option<&'a mut Vec<u8>>,
     ) -> BodyReader<'a, 'pool> {
         let deadline = Instant::now() + watcher.pool.limits.body;
         BodyReader {
@@ -76,16 +79,16 @@ impl<'a, 'pool> BodyReader<'a, 'pool> {
             buffer,
             start: 0,
             end: filled,
+            body,
         }
     }
 
-    /// Reads the body into `body`. Returns which part of the buffer lies behind it, the beginning
-    /// of the next request.
+    /// Reads the body. Returns which part of the buffer lies behind it, the beginning of the next
+    /// request.
     pub(super) fn read(
         mut self,
         framing: Framing,
         expects_continue: bool,
-        body: &mut Vec<u8>,
     ) -> Result<std::ops::Range<usize>, Failure> {
         let wanted = framing != Framing::Sized(0);
         if wanted && expects_continue && self.start == self.end {
@@ -97,23 +100,29 @@ impl<'a, 'pool> BodyReader<'a, 'pool> {
             stream.write_all(go_on)?;
         }
         match framing {
-            Framing::Sized(length) => self.take(length, body)?,
-            Framing::Chunked => self.chunks(body)?,
+            Framing::Sized(length) => {
+                if let Some(body) = &mut self.body {
+                    body.reserve_exact(length as usize);
+                }
+                self.take(length)?;
+            }
+            Framing::Chunked => self.chunks()?,
         }
         Ok(self.start..self.end)
     }
 
-    fn chunks(&mut self, body: &mut Vec<u8>) -> Result<(), Failure> {
-        let mut overhead = 0;
+    fn chunks(&mut self) -> Result<(), Failure> {
+        let (mut taken, mut overhead) = (0, 0);
         loop {
             let size = chunk_size(&self.line(&mut overhead)?)?;
             if size == 0 {
                 break;
             }
-            if body.len() as u64 + size > MAX_BODY {
+            taken += size;
+            if taken > MAX_BODY {
                 return Err(Refusal::BodyTooLarge.into());
             }
-            self.take(size, body)?;
+            self.take(size)?;
             if !self.line(&mut overhead)?.is_empty() {
                 return Err(Refusal::Malformed.into());
             }
@@ -123,11 +132,13 @@ impl<'a, 'pool> BodyReader<'a, 'pool> {
         Ok(())
     }
 
-    fn take(&mut self, mut length: u64, body: &mut Vec<u8>) -> Result<(), Failure> {
+    fn take(&mut self, mut length: u64) -> Result<(), Failure> {
         while length > 0 {
             self.fill()?;
             let here = (length as usize).min(self.end - self.start);
-            body.extend_from_slice(&self.buffer[self.start..self.start + here]);
+            if let Some(body) = &mut self.body {
+                body.extend_from_slice(&self.buffer[self.start..self.start + here]);
+            }
             self.start += here;
             length -= here as u64;
         }

@@ -137,8 +137,9 @@ fn answer_all(
         };
         let answered = answer_one(watcher, seat, service, scratch, head_end, filled);
         if !scratch.body.is_empty() {
-            // It may have held a secret.
+            // It may have held a secret, and takes much memory.
             scratch.body.zeroize();
+            scratch.body = Vec::new();
         }
         let (after, rest) = answered?;
         answers += 1;
@@ -179,8 +180,9 @@ fn answer_one(
         if pool.is_stopping() {
             return Err(Failure::Gone);
         }
-        let reader = BodyReader::new(watcher, seat, behind, filled - head_end);
-        let behind = reader.read(head.framing, head.expects_continue, &mut scratch.body)?;
+        let body = service.wants_bodies().then_some(&mut scratch.body);
+        let reader = BodyReader::new(watcher, seat, behind, filled - head_end, body);
+        let behind = reader.read(head.framing, head.expects_continue)?;
         rest = head_end + behind.start..head_end + behind.end;
     }
 

@@ -299,6 +299,11 @@ pub trait Service: Send + Sync {
         false
     }
 
+    /// Whether it has a use for bodies; otherwise they are read and dropped.
+    fn wants_bodies(&self) -> bool {
+        false
+    }
+
     /// Answers a request. `wait` waits, unless the server stops meanwhile. A panic becomes a 500.
     fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply;
 

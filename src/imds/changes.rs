@@ -9,6 +9,11 @@ use super::{Imds, Instance, meta_data};
 use crate::config::{is_credential_path, is_segment};
 use crate::http::Entity;
 
+/// What all values may take, by [`Leaves::bytes`], if some are added.
+///
+/// [`Leaves::bytes`]: super::tree::Leaves::bytes
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
 /// Why a value is not shown or not changed; then nothing was.
 #[derive(Debug)]
 pub enum Refused {
@@ -19,6 +24,8 @@ pub enum Refused {
     /// No client could ask for it.
     BadPath(String),
     Conflict(Conflict),
+    /// There would be more than [`MAX_BYTES`].
+    TooMuch,
 }
 
 impl fmt::Display for Refused {
@@ -28,6 +35,11 @@ impl fmt::Display for Refused {
             Refused::NotThere => write!(f, "there is nothing at that path"),
             Refused::BadPath(path) => write!(f, "{path:?}: no client could ask for that path"),
             Refused::Conflict(conflict) => conflict.fmt(f),
+            Refused::TooMuch => write!(
+                f,
+                "all values would take more than {} MiB; delete some",
+                MAX_BYTES >> 20
+            ),
         }
     }
 }
@@ -87,6 +99,10 @@ impl Imds {
                 "user-data" => leaves.put("user-data", Leaf::Bytes(bytes)),
                 path => meta_data::put(path, bytes, &mut leaves),
             }
+        }
+        let adds = changes.iter().any(|(_, value)| value.is_some());
+        if adds && leaves.bytes() > MAX_BYTES {
+            return Err(Refused::TooMuch);
         }
         let config = instance.config.clone();
         let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::http::Entity;
 
+/// What a leaf takes beside its path and its value.
+const LEAF_BYTES: usize = 512;
+
 /// Makes a leaf's entity at the moment it is asked for. It is called once a request, so it hands
 /// out what it prepared earlier wherever it can.
 pub type Live = Arc<dyn Fn() -> Arc<Entity> + Send + Sync>;
@@ -64,6 +67,15 @@ impl Leaves {
     /// Declares a text/plain leaf.
     pub fn text(&mut self, path: impl Into<String>, text: impl Into<Vec<u8>>) {
         self.put(path, Leaf::Text(text.into()));
+    }
+
+    /// About how much memory they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let bytes = |(path, leaf): (&String, &Leaf)| match leaf {
+            Leaf::Text(bytes) | Leaf::Bytes(bytes) => LEAF_BYTES + path.len() + bytes.len(),
+            Leaf::Live(_) => LEAF_BYTES + path.len(),
+        };
+        self.leaves.iter().map(bytes).sum()
     }
 
     /// Removes a leaf, or a directory with all that is below it.
