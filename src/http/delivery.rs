@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use socket2::SockRef;
 
-use super::seat::Seat;
+use super::seat::{Activity, Seat};
 use super::watcher::Watcher;
 use super::{Delivery, Reply, remaining};
 
@@ -92,6 +92,7 @@ pub(super) fn write(
         };
     }
     watcher.hand_over(seat)?;
+    seat.set(Activity::Waiting, watcher.pool.now_us());
     let deadline = Instant::now() + watcher.pool.limits.write;
     while !left.is_empty() {
         let timeout = remaining(deadline).ok_or(io::ErrorKind::TimedOut)?;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Service;
@@ -21,6 +22,9 @@ const NOBODY_THERE: Duration = Duration::from_secs(3600);
 const RESERVED_DESCRIPTORS: u64 = 16;
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
 pub(super) const STACK: usize = 256 * 1024;
+/// What glibc reserves of the address space for what a thread allocates, for as many threads as it can
+/// and at most eight a core (mallopt(3), M_ARENA_MAX).
+const ARENA: u64 = 64 * 1024 * 1024;
 
 /// Every bound on a connection's time, and how many there may be, of connections and threads.
 #[derive(Clone, Debug)]
@@ -59,14 +63,19 @@ impl Default for Limits {
 
 impl Limits {
     /// Lowers the number of connections to what `descriptors` open files allow, and that of threads
-    /// to what a quarter of `address_space` bytes has room for: where threads take all of it, the next
-    /// allocation ends the process.
+    /// to what a quarter of `address_space` bytes, without what the allocator reserves, has room for:
+    /// where threads take all of it, the next allocation ends the process.
     pub fn within(mut self, descriptors: u64, address_space: u64) -> Limits {
         let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(8);
         self.connections = self
             .connections
             .min(connections.try_into().unwrap_or(usize::MAX));
-        let threads = (address_space / 4 / STACK as u64).max(8);
+        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let arenas = match cfg!(target_env = "gnu") {
+            true => (address_space / ARENA).min(8 * cores),
+            false => 0,
+        };
+        let threads = ((address_space - arenas * ARENA) / 4 / STACK as u64).max(8);
         self.threads = self.threads.min(threads.try_into().unwrap_or(usize::MAX));
         self
     }
@@ -183,19 +192,19 @@ impl State {
         }
     }
 
-    /// The connection that gives way: the one idle longest, else what is older: the oldest
-    /// unfinished head of the address that holds most connections, or the answer held back longest,
-    /// whose client has most likely given up. It is asked for by every newcomer to a full house, so
-    /// it looks at each connection once.
+    /// The connection that gives way: the one idle longest, else of the address that holds most
+    /// connections, else of any, the one whose head is unfinished, or whose answer is held back or not
+    /// taken, for longest: its client has most likely given up. It is asked for by every newcomer to a
+    /// full house, so it looks at each connection once.
     fn least_deserving(&self, among: impl Fn(&Seat) -> bool) -> Option<(usize, &Arc<Seat>)> {
         let greediest = self.held.iter().max_by_key(|(_, held)| **held)?.0;
         let rank = |seat: &Seat| {
             let (activity, since) = seat.activity()?;
             match activity {
                 Activity::Idle => Some((0, since)),
-                Activity::Head if seat.caller.address != *greediest => Some((2, since)),
-                Activity::Head | Activity::Waiting => Some((1, since)),
                 Activity::Busy => None,
+                _ if seat.caller.address == *greediest => Some((1, since)),
+                _ => Some((2, since)),
             }
         };
         self.seats()

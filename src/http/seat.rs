@@ -19,7 +19,7 @@ pub(super) enum Activity {
     /// byte.
     Head = 1,
     Busy = 2,
-    /// The answer is held back, as it was wanted late or slow.
+    /// The answer is held back, as it was wanted late or slow, or its client does not take it.
     Waiting = 3,
 }
 

@@ -10,6 +10,9 @@ use super::seat::Seat;
 
 /// Threads that stay to take over the watch, beside the one that has it.
 pub(super) const SPARE: usize = 1;
+/// More threads than these do not wait: where the watch changes hands now and then, each of hundreds
+/// would be woken in turn and none ever end.
+const MAX_PARKED: usize = 32;
 /// How long a thread beyond those waits for the watch before it ends.
 const PARKED: Duration = Duration::from_secs(5);
 /// How long the watch rests where trying again at once would spin.
@@ -42,8 +45,8 @@ impl Watcher<'_> {
     pub(super) fn take_over(&mut self) -> bool {
         let pool = self.pool;
         let mut state = pool.lock();
+        let mut is_needed = state.parked < MAX_PARKED;
         state.parked += 1;
-        let mut is_needed = true;
         while is_needed && state.duty.is_none() && !pool.is_stopping() {
             let (back, waited) = pool
                 .called

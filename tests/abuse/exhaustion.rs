@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::siege::{self, survives};
-use super::{KEEP, MAC, dial, dial_many, open_mock, push, quiet};
+use super::{KEEP, MAC, USER_DATA, dial, dial_many, open_config, open_mock, push, quiet};
 use crate::common::http::{Connection, request};
-use crate::common::{Mock, PATIENCE, imds_mock, skipped};
+use crate::common::{Mock, PATIENCE, TempFile, imds_mock, skipped};
 
 #[test]
 fn sixty_four_descriptors_are_enough() {
@@ -104,14 +104,28 @@ fn one_gives_way_to_one_that_has_no_descriptor() {
 #[test]
 #[cfg(target_os = "linux")] // FreeBSD counts address space otherwise.
 fn when_no_thread_can_be_made_others_give_way() {
-    let script = "ulimit -v 32000; exec \"$0\" \"$@\"";
+    // With nothing, much and little left beside what the allocator reserves.
+    for kib in [32_000, 72_000, 100_000, 140_000] {
+        others_give_way(kib);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn others_give_way(kib_of_address_space: u32) {
+    let script = format!("ulimit -v {kib_of_address_space}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(imds_mock().get_program());
-    command.args(["--port", "0", "--quiet"]);
-    let mock = Mock::spawn(command, 1, None);
-    let mut clients = dial_many(mock.address(), 300);
-    for client in &mut clients {
-        push(client, b"GET / HTTP/1.1\r\nContent-Length: 10\r\n\r\n");
+    let config = TempFile::new(open_config().to_string());
+    command.args(["-c", &script]).arg(imds_mock().get_program());
+    command.args(["--port", "0", "--quiet", "--config"]);
+    command.arg(config.path());
+    let mock = Mock::spawn(command, 1, Some(config));
+    let answers = request("GET", USER_DATA, &[KEEP]).repeat(400);
+    let mut clients = dial_many(mock.address(), 400);
+    for (index, client) in clients.iter_mut().enumerate() {
+        match index % 2 {
+            0 => push(client, b"GET / HTTP/1.1\r\nContent-Length: 10\r\n\r\n"),
+            _ => push(client, answers.as_bytes()),
+        }
     }
     // Who needs none is served: a body that is there when its request is read takes no thread.
     let body = "PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\

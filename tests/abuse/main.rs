@@ -29,7 +29,11 @@ fn quiet(config: &Value) -> Mock {
 
 /// Serves v1 too, with 16 KB of user data.
 fn open_mock() -> Mock {
-    quiet(&json!({"http_tokens": "optional", "user_data": "x".repeat(16384)}))
+    quiet(&open_config())
+}
+
+fn open_config() -> Value {
+    json!({"http_tokens": "optional", "user_data": "x".repeat(16384)})
 }
 
 /// A connection whose end, at any moment and in any way, is no failure.

@@ -4,12 +4,13 @@ use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use socket2::SockRef;
 
 use super::siege::{self, survives};
-use super::{KEEP, MAC, USER_DATA, dial_many, open_mock, push};
-use crate::common::Mock;
+use super::{KEEP, MAC, USER_DATA, dial_many, open_config, open_mock, push, quiet};
 use crate::common::http::{Connection, request};
+use crate::common::{Mock, PATIENCE};
 
 fn idle_connections(mock: &Mock, count: usize, hold: Duration) {
     let held = dial_many(mock.address(), count);
@@ -110,6 +111,68 @@ fn slow_readers_hold_up_nobody() {
     survives(open_mock(), |mock| {
         slow_readers(mock, 200, Duration::from_secs(1));
     });
+}
+
+#[test]
+fn more_slow_readers_than_there_is_room_for_keep_nobody_out() {
+    survives(open_mock(), |mock| {
+        slow_readers(mock, 700, Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn slow_readers_of_the_journal_take_their_share_of_memory_and_no_more() {
+    survives(Mock::with_admin(&open_config(), &["--quiet"]), |mock| {
+        // Each byte that is kept of them becomes two in JSON.
+        let (path, agent) = (format!("/{}", "\"".repeat(300)), "\\".repeat(300));
+        let one = request("GET", &path, &[KEEP, ("User-Agent", &agent)]);
+        let mut client = Connection::open(mock.address());
+        for _ in 0..100 {
+            client.send(one.repeat(100));
+            (0..100).for_each(|_| drop(client.answer()));
+        }
+        let admin = *mock.addresses.last().expect("it has one");
+        let mut readers = dial_many(admin, 100);
+        for reader in &mut readers {
+            let _ = SockRef::from(&*reader).set_recv_buffer_size(4096);
+            push(reader, request("GET", "/requests", &[]).as_bytes());
+        }
+        // Small answers still have room, and so has a large one when the others are gone.
+        assert_eq!(mock.admin("GET", "/clock", "").status, 200);
+        drop(readers);
+        let deadline = Instant::now() + PATIENCE;
+        while mock.admin("GET", "/requests", "").status != 200 {
+            assert!(Instant::now() < deadline, "there is no room");
+        }
+    });
+}
+
+#[test]
+fn threads_end_though_the_watch_changes_hands() {
+    let mock = quiet(&json!({"endpoint_delay_ms": {MAC: 300}, "http_tokens": "optional"}));
+    let mut clients: Vec<Connection> = dial_many(mock.address(), 300)
+        .into_iter()
+        .map(Connection::over)
+        .collect();
+    for client in &mut clients {
+        client.send(request("GET", MAC, &[]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    // Each of these takes a thread for a moment.
+    let deadline = Instant::now() + PATIENCE;
+    let mut client = Connection::open(mock.address());
+    while siege::threads(mock.pid()) > 50 {
+        assert!(Instant::now() < deadline, "they stay");
+        for _ in 0..200 {
+            client.send("PUT / HTTP/1.1\r\nConnection: keep-alive\r\n");
+            client.send("Content-Length: 1\r\nExpect: 100-continue\r\n\r\n");
+            assert_eq!(client.answer().status, 100);
+            client.send("x");
+            assert_eq!(client.answer().status, 405);
+        }
+    }
 }
 
 #[test]
