@@ -7,7 +7,6 @@ use std::net::{IpAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Service;
@@ -22,9 +21,6 @@ const NOBODY_THERE: Duration = Duration::from_secs(3600);
 const RESERVED_DESCRIPTORS: u64 = 16;
 /// A connection's own work is shallow; the standard 2 MiB would only cost address space.
 pub(super) const STACK: usize = 256 * 1024;
-/// What glibc reserves of the address space for what a thread allocates, for as many threads as it can
-/// and at most eight a core (mallopt(3), M_ARENA_MAX).
-const ARENA: u64 = 64 * 1024 * 1024;
 
 /// Every bound on a connection's time, and how many there may be, of connections and threads.
 #[derive(Clone, Debug)]
@@ -63,19 +59,14 @@ impl Default for Limits {
 
 impl Limits {
     /// Lowers the number of connections to what `descriptors` open files allow, and that of threads
-    /// to what a quarter of `address_space` bytes, without what the allocator reserves, has room for:
-    /// where threads take all of it, the next allocation ends the process.
+    /// to what a quarter of `address_space` bytes has room for: where threads take all of it, the next
+    /// allocation ends the process.
     pub fn within(mut self, descriptors: u64, address_space: u64) -> Limits {
         let connections = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(8);
         self.connections = self
             .connections
             .min(connections.try_into().unwrap_or(usize::MAX));
-        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let arenas = match cfg!(target_env = "gnu") {
-            true => (address_space / ARENA).min(8 * cores),
-            false => 0,
-        };
-        let threads = ((address_space - arenas * ARENA) / 4 / STACK as u64).max(8);
+        let threads = (address_space / 4 / STACK as u64).max(8);
         self.threads = self.threads.min(threads.try_into().unwrap_or(usize::MAX));
         self
     }
