@@ -456,6 +456,36 @@ fn what_cannot_be_started_is_not_said_to_run() {
 }
 
 #[test]
+fn a_stop_answers_what_has_arrived() {
+    let delay = json!({"/latest/meta-data/mac": 60_000});
+    let mock = Mock::start(&json!({"http_tokens": "optional", "endpoint_delay_ms": delay}));
+    let address = mock.address();
+    let keep = [("Connection", "keep-alive")];
+    let mut kept: Vec<Connection> = (0..100).map(|_| Connection::open(address)).collect();
+    for client in &mut kept {
+        client.send(request("GET", "/latest/meta-data/instance-id", &keep));
+        assert_eq!(client.answer().status, 200);
+    }
+    // While it sleeps, requests arrive, and the end with them.
+    mock.signal("STOP");
+    let newcomers = (0..200).map(|_| Connection::open(address));
+    let mut clients: Vec<Connection> = kept.into_iter().chain(newcomers).collect();
+    let with_body = "GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi".to_owned();
+    let delayed = request("GET", "/latest/meta-data/mac", &keep);
+    let requests = [request("GET", "/", &keep), delayed, with_body];
+    for (client, request) in clients.iter_mut().zip(requests.iter().cycle()) {
+        client.send(request);
+    }
+    mock.signal("TERM");
+    let (status, took, _) = mock.stop("CONT");
+    assert!(status.success() && took < PATIENCE / 5, "{took:?}");
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
 fn a_terminal_gets_the_line_to_paste_and_nothing_else_does() {
     let mut mock = Mock::start(&json!({}));
     mock.signal("TERM");

@@ -17,7 +17,7 @@ const STARTS: usize = 15;
 /// How much the tree grows, how many tokens and connections are held, to see that it costs nothing.
 const LEAVES: usize = 10_000;
 const TOKENS_PER_CLIENT: u64 = 16_384;
-const TOKEN_CLIENTS: u8 = 16;
+const TOKEN_CLIENTS: u8 = 8;
 const IDLE_CONNECTIONS: usize = 400;
 
 /// Our name in the tables, and that of the instance that writes its request lines to a file.

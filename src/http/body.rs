@@ -180,6 +180,9 @@ impl<'a, 'pool> BodyReader<'a, 'pool> {
             }
             self.watcher.hand_over(self.seat)?;
         }
+        if self.watcher.pool.is_stopping() {
+            return Err(Failure::Gone);
+        }
         let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
         stream.set_read_timeout(Some(timeout))?;
         loop {

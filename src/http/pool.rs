@@ -88,6 +88,8 @@ pub(super) struct State {
     held: HashMap<IpAddr, usize>,
     /// There while nobody is on watch, once the server serves.
     pub(super) duty: Option<Duty>,
+    /// The server stops, and what had arrived is answered.
+    pub(super) is_finished: bool,
     pub(super) threads: usize,
     /// Those of them that wait to take over the watch.
     pub(super) parked: usize,
@@ -168,12 +170,12 @@ impl State {
         }
     }
 
-    /// Ends the connections without a request under way. While somebody is on watch only he knows
-    /// which of the watched ones these are.
+    /// Ends the connections without a request under way. Before the server has finished, the requests
+    /// of the watched ones may have arrived.
     pub(super) fn dismiss_those_at_rest(&mut self) {
-        let nobody_on_watch = self.duty.is_some();
+        let is_finished = self.is_finished || self.threads == 0;
         let at_rest = |seat: &Seat| {
-            (nobody_on_watch || !seat.is_watched())
+            (is_finished || !seat.is_watched())
                 && matches!(seat.activity(), Some((Activity::Idle | Activity::Head, _)))
         };
         for index in 0..self.seats.len() {
@@ -272,17 +274,24 @@ impl Pool {
 
     /// The place of the connection that the watch knows as `key`, if it is there and rests.
     pub(super) fn place(&self, key: usize) -> Option<Place<'_>> {
-        let index = key.checked_sub(self.key(0))?;
-        let seat = self
-            .lock()
-            .seat(index)
-            .filter(|seat| seat.is_watched())?
-            .clone();
+        let (index, seat) = self.find(key)?;
         Some(Place {
             pool: self,
             seat,
             index: Some(index),
         })
+    }
+
+    /// Whether [`Pool::place`] would find one.
+    pub(super) fn is_place(&self, key: usize) -> bool {
+        self.find(key).is_some()
+    }
+
+    fn find(&self, key: usize) -> Option<(usize, Arc<Seat>)> {
+        let index = key.checked_sub(self.key(0))?;
+        let state = self.lock();
+        let seat = state.seat(index).filter(|seat| seat.is_watched())?;
+        Some((index, seat.clone()))
     }
 
     /// What [`Watch::wait`] yields for the connection with that index: listeners have the first

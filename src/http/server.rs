@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use socket2::SockRef;
 
 use super::connection::{self, Scratch, Then};
-use super::pool::{Duty, Limits, Listener, Pool};
+use super::listen::BACKLOG;
+use super::pool::{Duty, Limits, Listener, Place, Pool};
 use super::seat::Seat;
 use super::watch::Watch;
 use super::watcher::{SPARE, Watcher};
@@ -79,22 +80,19 @@ impl Server {
         self.pool.lock().open()
     }
 
-    /// Accepts no more, cuts delays short, lets requests under way be answered and closes the
-    /// rest; returns when nothing is open any more, or when `limit` has passed.
+    /// Cuts delays short, has what has arrived until now answered, accepts no more and closes the rest;
+    /// returns when nothing is open any more, or when `limit` has passed.
     pub fn stop(&self, limit: Duration) {
         let mut state = self.pool.lock();
         self.pool.stopping.store(true, Ordering::Relaxed);
         let _ = self.pool.alarm[0].shutdown(Shutdown::Both);
         self.pool.stopped.notify_all();
         self.pool.called.notify_all();
-        for listener in &self.pool.listeners {
-            // Newcomers are refused at once. FreeBSD calls the socket not connected.
-            let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
-        }
         let deadline = Instant::now() + limit;
         loop {
             state.dismiss_those_at_rest();
-            let left = remaining(deadline).filter(|_| state.open() > 0);
+            let is_over = state.open() == 0 && (state.is_finished || state.threads == 0);
+            let left = remaining(deadline).filter(|_| !is_over);
             let Some(left) = left else { return };
             state = self
                 .pool
@@ -113,29 +111,53 @@ fn work(pool: &Arc<Pool>) {
     while watcher.take_over() {
         while let Some(key) = watcher.next() {
             match key < pool.listeners.len() {
-                true => accept(&mut watcher, key),
-                false => serve(&mut watcher, key, &mut scratch),
+                true => {
+                    // As many as others are ready, so that neither wait for all of the other.
+                    let count = 1 + watcher.others();
+                    accept(&mut watcher, key, count);
+                }
+                false => {
+                    if let Some(place) = pool.place(key) {
+                        serve(&mut watcher, place, &mut scratch);
+                    }
+                }
             }
         }
+        finish(&mut watcher, &mut scratch);
     }
 }
 
 /// Serves the connection that is ready.
-fn serve(watcher: &mut Watcher, key: usize, scratch: &mut Scratch) {
-    let pool = watcher.pool;
-    let Some(place) = pool.place(key) else { return };
-    let service = &*pool.listeners[place.seat.listener].service;
+fn serve(watcher: &mut Watcher, place: Place, scratch: &mut Scratch) {
+    let service = &*watcher.pool.listeners[place.seat.listener].service;
     if let Then::Rest = connection::serve(watcher, &place.seat, service, scratch) {
         place.rest();
     }
 }
 
-/// Accepts connections, as many as others are ready, so that neither wait for all of the other.
-fn accept(watcher: &mut Watcher, listener: usize) {
+/// If this thread is still on watch, the server stops: answers what has arrived. Newcomers are refused
+/// from then on.
+fn finish(watcher: &mut Watcher, scratch: &mut Scratch) {
+    if !watcher.is_on_watch() {
+        return;
+    }
+    for (key, Listener { socket, .. }) in watcher.pool.listeners.iter().enumerate() {
+        accept(watcher, key, BACKLOG as usize);
+        // FreeBSD calls the socket not connected.
+        let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+    }
+    while let Some(place) = watcher.last() {
+        serve(watcher, place, scratch);
+    }
+    watcher.finish();
+}
+
+/// Accepts connections, at most that many.
+fn accept(watcher: &mut Watcher, listener: usize, count: usize) {
     let pool = watcher.pool;
     let Listener { socket, service } = &pool.listeners[listener];
     watcher.look_soon();
-    for _ in 0..=watcher.others() {
+    for _ in 0..count {
         match socket.accept() {
             Ok((stream, peer)) => {
                 let caller = caller(&stream, peer, &**service);

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::pool::{Duty, Pool, STACK};
+use super::pool::{Duty, Place, Pool, STACK};
 use super::seat::Seat;
 
 /// Threads that stay to take over the watch, beside the one that has it.
@@ -32,16 +32,19 @@ impl Drop for Watcher<'_> {
             self.pool.lock().duty = self.duty.take();
         }
         self.pool.lock().threads -= 1;
+        if self.pool.is_stopping() {
+            self.pool.stopped.notify_all();
+        }
     }
 }
 
-impl Watcher<'_> {
-    pub(super) fn new(pool: &Arc<Pool>) -> Watcher<'_> {
+impl<'a> Watcher<'a> {
+    pub(super) fn new(pool: &'a Arc<Pool>) -> Watcher<'a> {
         Watcher { pool, duty: None }
     }
 
     /// Waits until the watch is to be had. `false` ends the thread: there are enough others, or the
-    /// server stops.
+    /// server has stopped.
     pub(super) fn take_over(&mut self) -> bool {
         let pool = self.pool;
         let mut state = pool.lock();
@@ -56,14 +59,14 @@ impl Watcher<'_> {
             is_needed = !waited.timed_out() || state.parked <= SPARE;
         }
         state.parked -= 1;
-        if !pool.is_stopping() {
+        if !state.is_finished {
             self.duty = state.duty.take();
         }
         self.duty.is_some()
     }
 
     /// Waits for a socket to be ready. `None` when this thread is no longer on watch, or the server
-    /// stops.
+    /// stops; then what is ready has still to be looked after.
     pub(super) fn next(&mut self) -> Option<usize> {
         let pool = self.pool;
         let duty = self.duty.as_mut()?;
@@ -82,9 +85,35 @@ impl Watcher<'_> {
                 pool.pause(PAUSE);
             }
         }
-        pool.lock().duty = self.duty.take();
-        pool.stopped.notify_all();
         None
+    }
+
+    /// A connection that is ready, without waiting for one.
+    pub(super) fn last(&mut self) -> Option<Place<'a>> {
+        let pool = self.pool;
+        let duty = self.duty.as_mut()?;
+        loop {
+            while let Some(key) = duty.ready.pop_front() {
+                if let Some(place) = pool.place(key) {
+                    return Some(place);
+                }
+            }
+            pool.watch.wait(Duration::ZERO, &mut duty.ready).ok()?;
+            duty.ready.retain(|&key| pool.is_place(key));
+            if duty.ready.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Leaves the watch to nobody: what had arrived when the server stopped is answered.
+    pub(super) fn finish(&mut self) {
+        if let Some(duty) = self.duty.take() {
+            let mut state = self.pool.lock();
+            state.duty = Some(duty);
+            state.is_finished = true;
+            self.pool.stopped.notify_all();
+        }
     }
 
     /// Whether everybody waits for this thread.

@@ -12,7 +12,7 @@ use crate::http::Entity;
 /// What all values may take, by [`Leaves::bytes`], if some are added.
 ///
 /// [`Leaves::bytes`]: super::tree::Leaves::bytes
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why a value is not shown or not changed; then nothing was.
 #[derive(Debug)]

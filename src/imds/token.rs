@@ -17,7 +17,7 @@ pub const MAX_TTL_SECONDS: u16 = 21600;
 pub const MAX_PER_CLIENT: usize = 16_384;
 /// Live tokens in all; beyond them one of whoever issues goes in the same way or, where a client has
 /// none, the one that ends first.
-pub const MAX_TOKENS: usize = 262_144;
+pub const MAX_TOKENS: usize = 131_072;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
 const TOKEN_LENGTH: usize = 56;
 const PREFIX: [u8; 3] = [1, 0, 4];
@@ -62,7 +62,7 @@ struct Entry {
     is_used: bool,
 }
 
-/// All tokens together shall stay within 64 MiB, their maps included.
+/// All tokens together shall stay within 32 MiB, their maps included.
 const _: () = assert!(size_of::<Entry>() <= 96);
 
 /// A list of tokens by age.

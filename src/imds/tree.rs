@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::http::Entity;
 
 /// What a leaf takes beside its path and its value.
-const LEAF_BYTES: usize = 512;
+const LEAF_BYTES: usize = 256;
 
 /// Makes a leaf's entity at the moment it is asked for. It is called once a request, so it hands
 /// out what it prepared earlier wherever it can.
