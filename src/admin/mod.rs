@@ -83,8 +83,9 @@ impl Admin {
         };
         match (room, rest) {
             ("status", None) => self.status(request),
-            // It waits for STS.
+            // These wait, for STS and for files.
             ("bootstrap", Some("creds")) => bootstrap::route(&self.imds, request),
+            ("reload", None) => self.reload(request),
             _ => (self.under_way).add(room == "requests", || self.work(room, rest, request)),
         }
     }
@@ -94,7 +95,6 @@ impl Admin {
         let imds = &*self.imds;
         match (room, rest) {
             ("config", None) => self.config(request),
-            ("reload", None) => self.reload(request),
             ("metadata", rest) => values::route(imds, "meta-data", rest, request),
             ("dynamic", rest) => values::route(imds, "dynamic", rest, request),
             ("user-data", None) => values::user_data(imds, request),

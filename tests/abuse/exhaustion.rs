@@ -135,6 +135,11 @@ fn others_give_way(kib_of_address_space: u32) {
         client.send(format!("{body}\r\nhello"));
         assert_eq!(client.answer_to("PUT").status, 200);
     }
+    let mut client = Connection::open(mock.address());
+    client.send(request("GET", "/", &[KEEP]).repeat(50));
+    for _ in 0..50 {
+        assert_eq!(client.answer().status, 200);
+    }
     // One whose body is yet to come takes the thread of somebody slow, sooner or later.
     let deadline = Instant::now() + PATIENCE;
     loop {
