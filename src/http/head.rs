@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::target::Target;
 use super::{Method, find};
 
 /// Bytes of a request line and its fields together.
@@ -142,27 +143,21 @@ impl<'a> Head<'a> {
         };
         let fields: &[Header] = request.headers;
         let method = Method::parse(method).ok_or(Refusal::NotImplemented)?;
-        let (authority, path_and_query) = split_target(method, target)?;
-        let host = match authority {
-            Some(authority) => {
-                host(fields)?;
-                Some(authority)
-            }
-            None => host(fields)?,
-        };
-        let without_fragment = path_and_query.split('#').next().unwrap_or_default();
-        let (raw_path, query) = match without_fragment.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (without_fragment, None),
-        };
-        let raw_path = one_leading_slash(without_parameters(raw_path));
+        let Target {
+            authority,
+            raw_path,
+            path,
+            query,
+        } = Target::parse(method, target).ok_or(Refusal::Malformed)?;
+        // A bad field is refused, whether it counts or not.
+        let host = host(fields)?;
         Ok(Head {
             method,
             target,
             raw_path,
-            path: fold_slashes(raw_path),
+            path,
             query,
-            host,
+            host: authority.or(host),
             framing: framing(fields, minor)?,
             expects_continue: expects_continue(fields, minor)?,
             keep_alive: keep_alive(fields),
@@ -186,60 +181,6 @@ fn version_refusal(head: &[u8]) -> Refusal {
         }
         _ => Refusal::Malformed,
     }
-}
-
-/// The authority of an absolute-form target, and the rest of any form.
-fn split_target(method: Method, target: &str) -> Result<(Option<&str>, &str), Refusal> {
-    if target.starts_with('/') {
-        return Ok((None, target));
-    }
-    let scheme_end = target.find("://").ok_or(match (method, target) {
-        (Method::Options, "*") => return Ok((None, target)),
-        _ => Refusal::Malformed,
-    })?;
-    let scheme = &target[..scheme_end];
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(Refusal::Malformed);
-    }
-    let rest = &target[scheme_end + 3..];
-    let path_start = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority = &rest[..path_start];
-    if authority.is_empty() {
-        return Err(Refusal::Malformed);
-    }
-    let path = &rest[path_start..];
-    Ok((Some(authority), if path.is_empty() { "/" } else { path }))
-}
-
-/// Cuts the parameters of the last segment, as imds_mock.py does (reference/imds_mock_py.md, "HTTP").
-fn without_parameters(path: &str) -> &str {
-    let segment = path.rfind('/').map_or(0, |slash| slash + 1);
-    match path[segment..].find(';') {
-        Some(at) => &path[..segment + at],
-        None => path,
-    }
-}
-
-/// `//x` is asked by real clients and means `/x` (reference/imds.md, section 1).
-fn one_leading_slash(path: &str) -> &str {
-    let rest = path.trim_start_matches('/');
-    match path.len() - rest.len() {
-        0 => path,
-        slashes => &path[slashes - 1..],
-    }
-}
-
-fn fold_slashes(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") {
-        return Cow::Borrowed(path);
-    }
-    let mut folded = String::with_capacity(path.len());
-    for c in path.chars() {
-        if c != '/' || !folded.ends_with('/') {
-            folded.push(c);
-        }
-    }
-    Cow::Owned(folded)
 }
 
 fn all<'a, 'h>(
@@ -451,19 +392,5 @@ mod tests {
             refusal(&format!("GET / HTTP/1.1\r\n{fields}\r\n")),
             Some(431)
         );
-    }
-
-    #[test]
-    fn a_target_is_taken_apart() {
-        let mut room = no_fields();
-        let head = b"GET //latest//x/?a=b?c#d HTTP/1.1\r\n\r\n";
-        let head = Head::parse(head, &mut room).unwrap();
-        assert_eq!(head.target, "//latest//x/?a=b?c#d");
-        assert_eq!((head.raw_path, &*head.path), ("/latest//x/", "/latest/x/"));
-        assert_eq!(head.query, Some("a=b?c"));
-        let mut room = no_fields();
-        let head = b"GET http://h:1?q HTTP/1.1\r\nHost: other\r\n\r\n";
-        let head = Head::parse(head, &mut room).unwrap();
-        assert_eq!((head.raw_path, head.host), ("", Some("h:1")));
     }
 }

@@ -10,6 +10,7 @@ mod listen;
 mod pool;
 mod seat;
 mod server;
+mod target;
 mod watch;
 mod watcher;
 
