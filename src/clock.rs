@@ -2,11 +2,11 @@
 //! Real time (sockets, STS, the life of STS credentials) does not pass through here.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
+use time::SignedDuration;
+
+use crate::date::Date;
 
 /// A second of [`Clock::monotonic_us`].
 pub const SECOND_US: i64 = 1_000_000;
@@ -33,15 +33,12 @@ impl Default for Clock {
 impl Clock {
     /// Milliseconds since 1970 as the instance sees them: for what is shown.
     pub fn unix_ms(&self) -> i64 {
-        let real = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        real.as_millis() as i64 + self.offset_ms()
+        self.now().unix_ms()
     }
 
-    /// The instance's time of day, UTC, for what is shown.
-    pub fn now(&self) -> OffsetDateTime {
-        from_unix_ms(self.unix_ms())
+    /// The instance's date, for what is shown. In its last year it stops.
+    pub fn now(&self) -> Date {
+        Date::now() + SignedDuration::milliseconds(self.offset_ms())
     }
 
     /// Microseconds of a monotonic clock moved with this one: for what is measured, such as the
@@ -68,9 +65,8 @@ impl Clock {
     }
 
     /// Moves it to that time. Returns false, unmoved, if that is out of [`SHOWABLE_MS`].
-    pub fn set(&self, at: OffsetDateTime) -> bool {
-        let ms = (at.unix_timestamp_nanos() / 1_000_000) as i64;
-        self.advance(ms - self.unix_ms())
+    pub fn set(&self, at: Date) -> bool {
+        self.advance(at.unix_ms() - self.unix_ms())
     }
 
     /// Makes it tell real time again.
@@ -80,34 +76,10 @@ impl Clock {
     }
 }
 
-/// The date `ms` milliseconds after 1970, kept within the years that can be written (1..=9999). It
-/// is as exact as `ms`; what is shown of it are whole seconds, the rest cut.
-pub fn from_unix_ms(ms: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
-const ISO: &[BorrowedFormatItem] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
-const HTTP: &[BorrowedFormatItem] = format_description!(
-    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-);
-
-/// `YYYY-MM-DDTHH:MM:SSZ`, the form of every date in EC2's documents
-/// (reference/imds.md, section 7).
-pub fn iso(at: OffsetDateTime) -> String {
-    at.format(&ISO)
-        .expect("every field of the format is a date's")
-}
-
-/// The IMF-fixdate of RFC 9110, for `Date` and `Last-Modified`.
-pub fn http_date(at: OffsetDateTime) -> String {
-    at.format(&HTTP)
-        .expect("every field of the format is a date's")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -120,13 +92,5 @@ mod tests {
             let measured = Duration::from_micros((clock.monotonic_us() - start) as u64);
             assert!(measured <= real.elapsed() + Duration::from_micros(1));
         }
-    }
-
-    #[test]
-    fn dates_have_the_forms_of_ec2_and_http() {
-        let at = from_unix_ms(1_767_323_045_999);
-        assert_eq!(at.millisecond(), 999, "cut only where it is shown");
-        assert_eq!(iso(at), "2026-01-02T03:04:05Z");
-        assert_eq!(http_date(at), "Fri, 02 Jan 2026 03:04:05 GMT");
     }
 }

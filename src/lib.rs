@@ -7,6 +7,7 @@ pub mod access;
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod date;
 pub mod http;
 pub mod imds;
 pub mod log;

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{error, json_object, json_reply, not_allowed};
-use crate::clock::iso;
-use crate::config::{duration, parse_date};
+use crate::config::duration;
+use crate::date::{self, Date};
 use crate::http::{Method, Reply, Request};
 use crate::imds::Imds;
 
@@ -32,9 +32,9 @@ fn post(imds: &Imds, request: &Request) -> Reply {
             Some(ms) => clock.advance(ms),
             None => return error(400, "advance: expected a duration such as 6h or -30s"),
         },
-        ("set", Some(text), _) => match parse_date(text) {
+        ("set", Some(text), _) => match Date::parse(text) {
             Some(at) => clock.set(at),
-            None => return error(400, "set: expected a date such as 2026-01-02T03:04:05Z"),
+            None => return error(400, &format!("set: expected {}", date::EXPECTED)),
         },
         ("reset", _, Some(true)) => clock.reset(),
         ("advance" | "set", None, _) => return error(400, &format!("{key}: expected a text")),
@@ -58,6 +58,6 @@ fn post(imds: &Imds, request: &Request) -> Reply {
 
 fn shown(imds: &Imds) -> Reply {
     let offset = imds.clock.offset_ms() as f64 / 1000.0;
-    let time = iso(imds.clock.now());
+    let time = imds.clock.now().to_string();
     json_reply(200, &json!({ "time": time, "offset_seconds": offset }))
 }

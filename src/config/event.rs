@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
 
 use super::report::{Report, Section};
 use super::{Problem, duration};
+use crate::date::{self, Date};
 
 /// What happens, and to whom it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub struct EventSpec {
 pub enum Notice {
     Now,
     In(Duration),
-    At(OffsetDateTime),
+    At(Date),
 }
 
 /// The events that EC2 shows in its metadata (reference/imds.md, section 10).
@@ -36,22 +35,22 @@ pub enum EventKind {
     /// `time` is two minutes after the notice unless given.
     SpotInterruption {
         action: String,
-        time: Option<OffsetDateTime>,
+        time: Option<Date>,
     },
     RebalanceRecommendation,
     ScheduledMaintenance {
         code: String,
         description: String,
         /// From the notice on unless given.
-        not_before: Option<OffsetDateTime>,
+        not_before: Option<Date>,
         /// An hour after `not_before` unless given.
-        not_after: Option<OffsetDateTime>,
+        not_after: Option<Date>,
     },
     AutoscalingTargetLifecycleState {
         state: String,
     },
     TerminationTime {
-        time: OffsetDateTime,
+        time: Date,
     },
 }
 
@@ -139,7 +138,7 @@ impl EventSpec {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
         let mut put = |key: &str, value: Value| drop(object.insert(key.to_owned(), value));
-        let day = |at: &OffsetDateTime| json!(crate::clock::iso(*at));
+        let day = |at: &Date| json!(at.to_string());
         match &self.kind {
             EventKind::SpotInterruption { action, time } => {
                 put("type", json!(TYPES[0]));
@@ -218,15 +217,9 @@ pub(super) fn missing<T>(section: &Section, key: &str, expected: &str) -> Option
     None
 }
 
-fn date(section: &Section, key: &str) -> Option<OffsetDateTime> {
-    section.parsed(key, "a date such as 2026-01-02T03:04:05Z", parse_date)
-}
-
-/// An RFC 3339 date, in UTC; there, too, its year has four digits.
-pub fn parse_date(text: &str) -> Option<OffsetDateTime> {
-    let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    let date = date.checked_to_offset(UtcOffset::UTC);
-    date.filter(|date| date.year() >= 0)
+/// A date at `key`.
+pub(super) fn date(section: &Section, key: &str) -> Option<Date> {
+    section.parsed(key, date::EXPECTED, Date::parse)
 }
 
 /// Reads `object` with `read`; the first problem, if there is any.

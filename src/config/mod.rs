@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 
 pub use category::{Category, DYNAMIC, INTERFACE, META_DATA, Values};
 use event::parse_object;
-pub use event::{EventKind, EventSpec, Notice, parse_date};
+pub use event::{EventKind, EventSpec, Notice};
 pub use facts::{Facts, Interface, stable_id};
 pub use fault::{Effect, FaultSpec, PathPattern, Sequence};
 pub use given::{MAX_USER_DATA, SshKey};

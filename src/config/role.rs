@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use super::report::Section;
+use crate::date::Date;
 use crate::role::{Credentials, RoleArn, Secret, Settings, Spec};
+use serde_json::Value;
 
 /// Where a role's credentials come from.
 pub enum RoleSource {
@@ -25,7 +23,7 @@ pub struct StaticRole {
 
 impl StaticRole {
     /// Whether it has credentials that are good at that time of the instance's clock.
-    pub fn is_good(&self, now: OffsetDateTime) -> bool {
+    pub fn is_good(&self, now: Date) -> bool {
         match &self.state {
             StaticState::Valid { expiration, .. } => expiration.is_none_or(|end| now < end),
             StaticState::Failing(_) => false,
@@ -38,7 +36,7 @@ impl StaticRole {
 pub enum StaticState {
     Valid {
         credentials: Arc<Credentials>,
-        expiration: Option<OffsetDateTime>,
+        expiration: Option<Date>,
     },
     Failing(FailureCode),
 }
@@ -151,15 +149,7 @@ fn credentials(section: &Section) -> Option<StaticState> {
         .iter()
         .map(|key| required(key))
         .collect::<Vec<_>>();
-    let expiration = section.parsed(
-        "expiration",
-        "a date such as 2026-01-02T03:04:05Z",
-        |text| {
-            OffsetDateTime::parse(text, &Rfc3339)
-                .ok()
-                .map(|at| at.to_offset(time::UtcOffset::UTC))
-        },
-    );
+    let expiration = super::event::date(section, "expiration");
     let [Some(id), Some(secret), Some(token)] = <[Option<String>; 3]>::try_from(keys).ok()? else {
         return None;
     };

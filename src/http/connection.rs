@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::seat::{Activity, Awaited, Seat};
 use super::watcher::Watcher;
 use super::{Delivery, Entity, Method, Reply, Request, Service, reason};
-use crate::clock;
+use crate::date::Date;
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
@@ -294,7 +294,7 @@ fn lay_out(
 ) {
     let second = service.unix_ms().div_euclid(1000);
     if date.0 != second {
-        *date = (second, clock::http_date(clock::from_unix_ms(second * 1000)));
+        *date = (second, Date::from_unix_ms(second * 1000).http());
     }
     head.clear();
     let connection = match after {

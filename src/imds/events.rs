@@ -8,14 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 use super::dynamic::object;
 use super::tree::Leaves;
-use crate::clock::{Clock, from_unix_ms, iso};
+use crate::clock::Clock;
 use crate::config::{EventKind, EventSpec, Notice, stable_id};
+use crate::date::Date;
 
 /// EC2's notice before an interruption.
 const SPOT_NOTICE: Duration = Duration::from_secs(120);
@@ -30,10 +28,6 @@ const REBALANCE: &str = "meta-data/events/recommendations/rebalance";
 const SCHEDULED: &str = "meta-data/events/maintenance/scheduled";
 const HISTORY: &str = "meta-data/events/maintenance/history";
 const AUTOSCALING: &str = "meta-data/autoscaling/target-lifecycle-state";
-
-/// The form of maintenance dates: RFC 1123 without the weekday.
-const MAINTENANCE_DATE: &[BorrowedFormatItem] =
-    format_description!("[day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// Where an event is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +53,7 @@ impl Phase {
 struct Event {
     id: String,
     spec: EventSpec,
-    notice: OffsetDateTime,
+    notice: Date,
     /// Set by hand; otherwise the clock decides.
     closed: Option<Phase>,
     /// The addresses that asked first, of an event for so many callers.
@@ -67,7 +61,7 @@ struct Event {
 }
 
 impl Event {
-    fn maintenance_times(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+    fn maintenance_times(&self) -> Option<(Date, Date)> {
         let EventKind::ScheduledMaintenance {
             not_before,
             not_after,
@@ -77,10 +71,10 @@ impl Event {
             return None;
         };
         let from = not_before.unwrap_or(not_after.map_or(self.notice, |to| self.notice.min(to)));
-        Some((from, not_after.unwrap_or(later(from, MAINTENANCE))))
+        Some((from, not_after.unwrap_or(from + MAINTENANCE)))
     }
 
-    fn phase(&self, now: OffsetDateTime) -> Phase {
+    fn phase(&self, now: Date) -> Phase {
         match (self.closed, self.maintenance_times()) {
             // Whoever was told of it may be told of its end before its notice.
             (Some(phase), _) => phase,
@@ -132,30 +126,26 @@ impl Event {
         asks && has_room
     }
 
-    fn to_json(&self, now: OffsetDateTime) -> Value {
+    fn to_json(&self, now: Date) -> Value {
         let mut object = self.spec.to_json();
         object.insert("id".into(), json!(self.id));
         // Of an auto scaling event `state` is the one it was given.
         let phase = self.phase(now).name();
         object.entry("state").or_insert_with(|| json!(phase));
-        object.insert("notice".into(), json!(iso(self.notice)));
+        object.insert("notice".into(), json!(self.notice.to_string()));
         if let Some((from, to)) = self.maintenance_times() {
-            object.insert("not_before".into(), json!(iso(from)));
-            object.insert("not_after".into(), json!(iso(to)));
+            object.insert("not_before".into(), json!(from.to_string()));
+            object.insert("not_after".into(), json!(to.to_string()));
         }
         if let EventKind::SpotInterruption { time, .. } = self.spec.kind {
-            object.insert("time".into(), json!(iso(self.interruption(time))));
+            object.insert("time".into(), json!(self.interruption(time).to_string()));
         }
         Value::Object(object)
     }
 
-    fn interruption(&self, time: Option<OffsetDateTime>) -> OffsetDateTime {
-        time.unwrap_or(later(self.notice, SPOT_NOTICE))
+    fn interruption(&self, time: Option<Date>) -> Date {
+        time.unwrap_or(self.notice + SPOT_NOTICE)
     }
-}
-
-fn later(at: OffsetDateTime, by: Duration) -> OffsetDateTime {
-    at.saturating_add(by.try_into().unwrap_or(time::Duration::ZERO))
 }
 
 /// Which events show, and in which phase: what decides how the tree looks.
@@ -189,7 +179,7 @@ impl Events {
     }
 
     /// Adds an event and returns it as it is shown; `None` when there are too many.
-    pub fn add(&self, spec: EventSpec, now: OffsetDateTime) -> Option<Value> {
+    pub fn add(&self, spec: EventSpec, now: Date) -> Option<Value> {
         let mut list = self.lock();
         if list.events.len() >= MAX_EVENTS {
             return None;
@@ -198,7 +188,7 @@ impl Events {
         let notice = match spec.notice {
             // As it is shown: a clock set back to that second finds it there.
             Notice::Now => now.truncate_to_second(),
-            Notice::In(after) => later(now, after),
+            Notice::In(after) => now + after,
             Notice::At(at) => at,
         };
         let event = Event {
@@ -215,7 +205,7 @@ impl Events {
     }
 
     /// Every event, as it is shown.
-    pub fn list(&self, now: OffsetDateTime) -> Vec<Value> {
+    pub fn list(&self, now: Date) -> Vec<Value> {
         self.lock()
             .events
             .iter()
@@ -275,7 +265,7 @@ impl Events {
             };
             match &event.spec.kind {
                 EventKind::SpotInterruption { action, time } => {
-                    let time = iso(event.interruption(*time));
+                    let time = event.interruption(*time).to_string();
                     leaves.text(
                         SPOT,
                         format!("{{\"action\": \"{action}\", \"time\": \"{time}\"}}"),
@@ -285,7 +275,7 @@ impl Events {
                     }
                 }
                 EventKind::RebalanceRecommendation => {
-                    let notice = iso(event.notice);
+                    let notice = event.notice;
                     leaves.text(REBALANCE, format!("{{\"noticeTime\": \"{notice}\"}}"));
                 }
                 EventKind::ScheduledMaintenance { .. } => {
@@ -298,7 +288,7 @@ impl Events {
                 EventKind::AutoscalingTargetLifecycleState { state } => {
                     leaves.text(AUTOSCALING, state.as_str());
                 }
-                EventKind::TerminationTime { time } => leaves.text(TERMINATION, iso(*time)),
+                EventKind::TerminationTime { time } => leaves.text(TERMINATION, time.to_string()),
             }
         }
         for (path, documents) in [(SCHEDULED, scheduled), (HISTORY, history)] {
@@ -325,13 +315,12 @@ fn maintenance(event: &Event, phase: Phase) -> String {
         Phase::Canceled => "[Canceled] ",
         Phase::Pending | Phase::Active => "",
     };
-    let date = |at: OffsetDateTime| at.format(&MAINTENANCE_DATE).unwrap_or_default();
     let fields = [
-        ("NotBefore", date(from)),
+        ("NotBefore", from.maintenance()),
         ("Code", code.clone()),
         ("Description", format!("{prefix}{description}")),
         ("EventId", event.id.clone()),
-        ("NotAfter", date(to)),
+        ("NotAfter", to.maintenance()),
         ("State", phase.name().to_owned()),
     ];
     let fields = fields.map(|(key, value)| (key.to_owned(), Value::String(value)));
@@ -343,10 +332,10 @@ fn maintenance(event: &Event, phase: Phase) -> String {
 }
 
 /// The events of a configuration, from the start on.
-pub fn from_config(specs: &[EventSpec], now_ms: i64) -> Events {
+pub fn from_config(specs: &[EventSpec], now: Date) -> Events {
     let events = Events::default();
     for spec in specs {
-        events.add(spec.clone(), from_unix_ms(now_ms));
+        events.add(spec.clone(), now);
     }
     events
 }

@@ -2,20 +2,21 @@
 //! section 7), made once for each set of credentials and handed out unchanged until they change.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime};
 
 use super::RoleSlot;
 use super::dynamic::object;
 use super::tree::{Leaf, Leaves, Live};
-use crate::clock::{Clock, from_unix_ms, http_date, iso};
+use crate::clock::Clock;
 use crate::config::{Config, FailureCode, RoleSource, StaticRole, StaticState};
+use crate::date::Date;
 use crate::http::Entity;
 use crate::role::{Current, RoleArn};
 
 /// Static credentials without a date of their own are dated that far ahead, as on EC2.
-const LIFETIME: Duration = Duration::hours(6);
+const LIFETIME: Duration = Duration::from_secs(6 * 3600);
 /// How often they are dated anew.
 const REDATED_MS: i64 = 3600 * 1000;
 
@@ -64,7 +65,7 @@ pub fn add(config: &Config, role: &RoleSlot, clock: &Arc<Clock>, leaves: &mut Le
             key_fields(
                 keys.each_ref().map(String::as_str),
                 updated,
-                updated.saturating_add(LIFETIME),
+                updated + LIFETIME,
             ),
             updated,
         )
@@ -86,12 +87,7 @@ type Field = (&'static str, Value);
 
 impl Documents {
     /// `credentials` are the fields of the role document, in order.
-    fn new(
-        about: &About,
-        info_code: &str,
-        credentials: Vec<Field>,
-        updated: OffsetDateTime,
-    ) -> Documents {
+    fn new(about: &About, info_code: &str, credentials: Vec<Field>, updated: Date) -> Documents {
         let mut extended = credentials.clone();
         extended.push(("AccountId", json!(about.account)));
         let info = [
@@ -127,7 +123,7 @@ impl About {
 }
 
 /// The fields of a role document that holds credentials: key id, secret and token.
-fn key_fields(keys: [&str; 3], updated: OffsetDateTime, expires: OffsetDateTime) -> Vec<Field> {
+fn key_fields(keys: [&str; 3], updated: Date, expires: Date) -> Vec<Field> {
     let [id, secret, token] = keys;
     vec![
         ("Code", json!("Success")),
@@ -136,12 +132,12 @@ fn key_fields(keys: [&str; 3], updated: OffsetDateTime, expires: OffsetDateTime)
         ("AccessKeyId", json!(id)),
         ("SecretAccessKey", json!(secret)),
         ("Token", json!(token)),
-        ("Expiration", json!(iso(expires))),
+        ("Expiration", json!(expires.to_string())),
     ]
 }
 
 /// The fields of a role document that holds none; its status is 200 all the same.
-fn failure_fields(code: &str, message: &str, updated: OffsetDateTime) -> Vec<Field> {
+fn failure_fields(code: &str, message: &str, updated: Date) -> Vec<Field> {
     vec![
         ("Code", json!(code)),
         ("Message", json!(message)),
@@ -149,15 +145,15 @@ fn failure_fields(code: &str, message: &str, updated: OffsetDateTime) -> Vec<Fie
     ]
 }
 
-fn updated_field(at: OffsetDateTime) -> Field {
-    ("LastUpdated", json!(iso(at)))
+fn updated_field(at: Date) -> Field {
+    ("LastUpdated", json!(at.to_string()))
 }
 
-fn document(fields: impl IntoIterator<Item = Field>, updated: OffsetDateTime) -> Entity {
+fn document(fields: impl IntoIterator<Item = Field>, updated: Date) -> Entity {
     let fields = fields
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value));
-    Entity::new("text/plain", Some(&http_date(updated)), object(fields))
+    Entity::new("text/plain", Some(&updated.http()), object(fields))
 }
 
 type LiveDocuments = Arc<dyn Fn() -> Arc<Documents> + Send + Sync>;
@@ -215,7 +211,7 @@ fn of_static(config: &Config, fixed: &StaticRole, clock: &Arc<Clock>) -> LiveDoc
                     .map_or("", |token| token.expose());
                 let secret = credentials.secret_access_key.expose();
                 let keys = [&*credentials.access_key_id, secret, token];
-                let expires = expiration.unwrap_or(updated.saturating_add(LIFETIME));
+                let expires = expiration.unwrap_or(updated + LIFETIME);
                 ("Success", key_fields(keys, updated, expires))
             }
         };
@@ -224,10 +220,7 @@ fn of_static(config: &Config, fixed: &StaticRole, clock: &Arc<Clock>) -> LiveDoc
 }
 
 /// A leaf made anew every hour of the instance's clock.
-fn hourly(
-    clock: &Arc<Clock>,
-    make: impl Fn(OffsetDateTime) -> Entity + Send + Sync + 'static,
-) -> Live {
+fn hourly(clock: &Arc<Clock>, make: impl Fn(Date) -> Entity + Send + Sync + 'static) -> Live {
     let cached = cached_hourly(clock, move |updated| Arc::new(make(updated)));
     Arc::new(move || (*cached()).clone())
 }
@@ -235,7 +228,7 @@ fn hourly(
 /// What `make` makes of the last full hour since now, remembered until the next.
 fn cached_hourly<T: Send + Sync + 'static>(
     clock: &Arc<Clock>,
-    make: impl Fn(OffsetDateTime) -> T + Send + Sync + 'static,
+    make: impl Fn(Date) -> T + Send + Sync + 'static,
 ) -> Arc<dyn Fn() -> Arc<T> + Send + Sync> {
     let clock = clock.clone();
     let loaded_ms = clock.unix_ms();
@@ -248,7 +241,7 @@ fn cached_hourly<T: Send + Sync + 'static>(
         {
             return made.clone();
         }
-        let made = Arc::new(make(from_unix_ms(loaded_ms + hour * REDATED_MS)));
+        let made = Arc::new(make(Date::from_unix_ms(loaded_ms + hour * REDATED_MS)));
         *cache = Some((hour, made.clone()));
         made
     })

@@ -5,14 +5,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use crate::config::PathPattern;
+use crate::date::{self, Date};
 use serde::{Serialize, Serializer};
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
-
-use crate::config::{PathPattern, parse_date};
 
 /// Entries that are kept; each further one takes the place of the oldest.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -22,9 +18,6 @@ pub const MAX_TEXT: usize = 256;
 /// padding (reference/imds.md, section 2).
 const TOKEN_START: &str = "AQAE";
 const TOKEN_LENGTH: usize = 54;
-
-const TIME: &[BorrowedFormatItem] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// How a request spoke to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,7 +47,7 @@ impl Protocol {
 pub struct Entry {
     /// When it had come, in real time, UTC.
     #[serde(serialize_with = "date")]
-    pub time: SystemTime,
+    pub time: Date,
     pub client: IpAddr,
     pub method: &'static str,
     /// Runs of slashes made one, without the query.
@@ -71,11 +64,8 @@ pub struct Entry {
     pub user_agent: Option<Text>,
 }
 
-fn date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let text = OffsetDateTime::from(*time)
-        .format(&TIME)
-        .map_err(serde::ser::Error::custom)?;
-    serializer.serialize_str(&text)
+fn date<S: Serializer>(time: &Date, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.with_milliseconds())
 }
 
 /// A text that a client sent, fit to be kept: what looks like a session token taken out, cut at
@@ -145,7 +135,7 @@ impl Journal {
 pub struct Filter {
     path: Option<PathPattern>,
     client: Option<IpAddr>,
-    since: Option<SystemTime>,
+    since: Option<Date>,
 }
 
 /// Why a query is no filter.
@@ -172,10 +162,9 @@ impl fmt::Display for BadFilter {
             BadFilter::Client(found) => {
                 write!(f, "client: expected an IP address, found {found:?}")
             }
-            BadFilter::Since(found) => write!(
-                f,
-                "since: expected a date such as 2026-01-02T03:04:05Z, found {found:?}"
-            ),
+            BadFilter::Since(found) => {
+                write!(f, "since: expected {}, found {found:?}", date::EXPECTED)
+            }
         }
     }
 }
@@ -199,8 +188,8 @@ impl Filter {
                     once("client", &mut filter.client, client.to_canonical())?;
                 }
                 "since" => {
-                    let since = parse_date(&value).ok_or(BadFilter::Since(value))?;
-                    once("since", &mut filter.since, since.into())?;
+                    let since = Date::parse(&value).ok_or(BadFilter::Since(value))?;
+                    once("since", &mut filter.since, since)?;
                 }
                 unknown => return Err(BadFilter::Unknown(unknown.to_owned())),
             }
@@ -250,11 +239,10 @@ fn percent_decoded(text: &str) -> String {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-    use time::macros::datetime;
 
     fn entry(path: &str) -> Entry {
         Entry {
-            time: datetime!(2026-01-02 03:04:05.678 UTC).into(),
+            time: Date::from_unix_ms(1_767_323_045_678),
             client: Ipv4Addr::new(10, 0, 0, 1).into(),
             method: "GET",
             path: Text::new(path),

@@ -16,7 +16,7 @@ pub mod verdicts;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::clock::{self, Clock, SECOND_US};
+use crate::clock::{Clock, SECOND_US};
 use crate::config::{Config, Effect, Problem, RoleSource};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
 use crate::role::{Role, Spec};
@@ -112,7 +112,7 @@ impl Instance {
     }
 
     fn build(config: Arc<Config>, leaves: Leaves, clock: &Clock) -> Result<Instance, Conflict> {
-        let produced = clock::http_date(clock.now());
+        let produced = clock.now().http();
         let versions = Entity::new("text/plain", Some(&produced), VERSIONS.join("\n"));
         Ok(Instance {
             config,
@@ -135,7 +135,7 @@ impl Instance {
         }
         let mut leaves = self.leaves.clone();
         events.add_to(&showing, &mut leaves);
-        let tree = leaves.build(&clock::http_date(clock.now()));
+        let tree = leaves.build(&clock.now().http());
         let tree = tree.map_or_else(|_| self.tree.clone(), Arc::new);
         if views.len() >= MAX_VIEWS {
             views.clear();
@@ -165,7 +165,7 @@ impl Imds {
             faults.add(spec.clone());
         }
         Imds {
-            events: events::from_config(&instance.config.events, clock.unix_ms()),
+            events: events::from_config(&instance.config.events, clock.now()),
             instance: RwLock::new(Arc::new(instance)),
             changing: Mutex::default(),
             tokens: Tokens::default(),

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use serde_json::Value;
 
 use super::journal::{Entry, Journal, Protocol, Text};
 use super::verdicts::{Announcement, Asked, Findings, Seen, Verdicts, announcement};
 use super::{Imds, TOKEN, faults};
-use crate::config::{Effect, parse_date};
+use crate::config::Effect;
+use crate::date::Date;
 use crate::http::{Delivery, Method, Reply, Request};
 
 /// When a request came.
 pub struct Arrival {
     at: Instant,
-    time: SystemTime,
+    time: Date,
 }
 
 impl Arrival {
@@ -24,7 +25,7 @@ impl Arrival {
     pub fn now() -> Arrival {
         Arrival {
             at: Instant::now(),
-            time: SystemTime::now(),
+            time: Date::now(),
         }
     }
 }
@@ -177,10 +178,10 @@ fn interruption_ms(request: &Request, reply: &Reply) -> Option<i64> {
     let time = match announced {
         Announcement::Action => {
             let document: Value = serde_json::from_slice(body).ok()?;
-            parse_date(document.get("time")?.as_str()?)
+            Date::parse(document.get("time")?.as_str()?)
         }
-        Announcement::Termination => parse_date(std::str::from_utf8(body).ok()?.trim()),
+        Announcement::Termination => Date::parse(std::str::from_utf8(body).ok()?.trim()),
         Announcement::Directory | Announcement::No => None,
     };
-    Some((time?.unix_timestamp_nanos() / 1_000_000) as i64)
+    Some(time?.unix_ms())
 }

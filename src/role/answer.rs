@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use roxmltree::{Document, Node};
-use time::OffsetDateTime;
-use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use super::secret::{Credentials, Secret};
+use crate::date::Date;
 
 /// The code of an answer that is not STS's, or not a whole one.
 pub(super) const UNUSABLE: &str = "UnusableAnswer";
@@ -16,7 +15,7 @@ pub(super) const UNUSABLE: &str = "UnusableAnswer";
 pub(super) struct Grant {
     pub(super) credentials: Credentials,
     /// Without its fraction, which the documents of the metadata service cannot show.
-    pub(super) expires: OffsetDateTime,
+    pub(super) expires: Date,
 }
 
 /// Why a call brought no credentials. The texts are as they came: [`super::text::presentable`]
@@ -146,8 +145,8 @@ fn grant(credentials: Node) -> Result<Grant, &'static str> {
             .ok_or(name)
     };
     let expires = text_of(credentials, "Expiration")
-        .and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
-        .and_then(|at| at.replace_nanosecond(0).ok())
+        .and_then(|text| Date::parse(&text))
+        .map(Date::truncate_to_second)
         .ok_or("Expiration")?;
     Ok(Grant {
         credentials: Credentials {
@@ -180,7 +179,7 @@ fn text_of(parent: Node, name: &str) -> Option<String> {
 pub(super) fn retry_after(
     amz_milliseconds: Option<&str>,
     standard: Option<&str>,
-    now: OffsetDateTime,
+    now: Date,
 ) -> Option<Duration> {
     if let Some(milliseconds) = amz_milliseconds.and_then(|text| text.trim().parse().ok()) {
         return Some(Duration::from_millis(milliseconds));
@@ -188,13 +187,12 @@ pub(super) fn retry_after(
     let standard = standard?.trim();
     match standard.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some((http_date(standard)? - now).try_into().unwrap_or_default()),
+        Err(_) => Some(
+            (Date::parse_http(standard)? - now)
+                .try_into()
+                .unwrap_or_default(),
+        ),
     }
-}
-
-/// The time an HTTP date says.
-pub(super) fn http_date(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text.trim(), &Rfc2822).ok()
 }
 
 /// What holds for any bytes that STS could send: no panic, and a grant has all its parts.
@@ -218,7 +216,6 @@ mod tests {
             hold_against(&std::fs::read(file.unwrap().path()).unwrap());
         }
     }
-    use time::macros::datetime;
 
     const NAMESPACE: &str = r#" xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#;
 
@@ -260,7 +257,7 @@ mod tests {
             assert_eq!(credentials.access_key_id, "ASIA1");
             assert_eq!(credentials.secret_access_key.expose(), "s/+=");
             assert_eq!(credentials.token.unwrap().expose(), "t&t==");
-            assert_eq!(grant.expires, datetime!(2026-01-02 03:04:05 UTC));
+            assert_eq!(grant.expires, Date::parse("2026-01-02T03:04:05Z").unwrap());
         }
     }
 
@@ -344,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_wish_to_be_left_alone_is_read_in_all_its_forms() {
-        let now = datetime!(2026-01-02 03:04:05 UTC);
+        let now = Date::parse("2026-01-02T03:04:05Z").unwrap();
         for (amz, standard, wait) in [
             (None, None, None),
             (Some("1500"), Some("60"), Some(1500)),

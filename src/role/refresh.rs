@@ -10,15 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::clock::Clock;
 use super::secret::Credentials;
 use super::spec::Spec;
 use super::state::{Board, Failure, FailureCode, LastError, Session, State};
 use super::store::Store;
 use super::sts::{Client, Exchange};
-use crate::clock::iso;
+use crate::date::Date;
 
 /// How often the wall clock is looked at: a machine that slept is late by this much at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -59,7 +57,7 @@ struct Call {
 struct Offered {
     credentials: Arc<Credentials>,
     failures: u32,
-    due: OffsetDateTime,
+    due: Date,
 }
 
 /// Bootstrap credentials that have worked.
@@ -92,7 +90,7 @@ pub(super) struct Refresher {
     /// The last one that had started when the session was granted.
     granted_at: u64,
     /// When to renew; `None` while a renewal is under way or nothing could sign one.
-    due: Option<OffsetDateTime>,
+    due: Option<Date>,
     /// Failures in a row.
     failures: u32,
 }
@@ -185,7 +183,7 @@ impl Refresher {
             is_dead: false,
         });
         if let Some(session) = self.state.live().cloned() {
-            let (id, until) = (session.access_key_id(), iso(session.expires));
+            let (id, until) = (session.access_key_id(), session.expires.to_string());
             (self.log)(&format!("restored from {path}: key {id}, expires {until}"));
             self.state.failure = unanswered_at_expiry(&session);
         } else if self.bootstrap.is_some() {
@@ -217,7 +215,7 @@ impl Refresher {
     }
 
     /// When the next call starts.
-    fn next_attempt(&self) -> Option<OffsetDateTime> {
+    fn next_attempt(&self) -> Option<Date> {
         let offered = self.offered.as_ref().filter(|_| self.trials() < MAX_TRIALS);
         [self.due, offered.map(|offered| offered.due)]
             .into_iter()
@@ -320,7 +318,7 @@ impl Refresher {
 }
 
 /// A failure that STS has said nothing about.
-fn failure(message: &str, at: OffsetDateTime) -> Arc<Failure> {
+fn failure(message: &str, at: Date) -> Arc<Failure> {
     Arc::new(Failure::new(FailureCode::Failed, message.to_owned(), at))
 }
 
@@ -330,7 +328,7 @@ fn unanswered_at_expiry(session: &Session) -> Arc<Failure> {
     failure(
         &format!(
             "The credentials expired at {}; STS has not answered since",
-            iso(expires)
+            expires
         ),
         expires,
     )

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
-use super::clock::later;
+use crate::date::Date;
 
 /// The wait after a first failure; doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -17,9 +15,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// When to renew a session that begins `now`: at half of its life, by up to a tenth of that
 /// earlier. `random` is in 0..1.
-pub(super) fn renewal(now: OffsetDateTime, expires: OffsetDateTime, random: f64) -> OffsetDateTime {
+pub(super) fn renewal(now: Date, expires: Date, random: f64) -> Date {
     let life: Duration = (expires - now).try_into().unwrap_or_default();
-    later(now, life.mul_f64(0.5 - 0.05 * random).max(SHORTEST_WAIT))
+    now + life.mul_f64(0.5 - 0.05 * random).max(SHORTEST_WAIT)
 }
 
 /// What is known after a failure.
@@ -31,14 +29,14 @@ pub(super) struct Failed {
     pub(super) is_refusal: bool,
     pub(super) retry_after: Option<Duration>,
     /// When the credentials being served expire.
-    pub(super) live_until: Option<OffsetDateTime>,
+    pub(super) live_until: Option<Date>,
 }
 
 /// When to try again. Without live credentials: after a wait of 1 to 20 s, or 60 s after a refusal,
 /// or as long as STS asked, if that is longer. With live ones never later than in half of the time
 /// they have left, so that there always is another try before they expire, and at last when they
 /// do.
-pub(super) fn retry(now: OffsetDateTime, failed: Failed, random: f64) -> OffsetDateTime {
+pub(super) fn retry(now: Date, failed: Failed, random: f64) -> Date {
     let wait = match failed.is_refusal {
         true => REFUSED_WAIT,
         false => {
@@ -54,7 +52,7 @@ pub(super) fn retry(now: OffsetDateTime, failed: Failed, random: f64) -> OffsetD
         Some(left) if !left.is_zero() => wait.min(left).max(SHORTEST_WAIT),
         _ => wait,
     };
-    later(now, wait)
+    now + wait
 }
 
 /// A random number in 0..1; the middle if the system has none, for it only spreads load.
@@ -66,7 +64,7 @@ pub(super) fn random() -> f64 {
 mod tests {
     use super::*;
 
-    const NOW: OffsetDateTime = time::macros::datetime!(2026-01-02 03:04:05 UTC);
+    const NOW: Date = Date::UNIX_EPOCH;
 
     #[test]
     fn a_session_is_renewed_at_half_of_its_life_or_a_little_earlier() {

@@ -3,8 +3,6 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use time::macros::format_description;
 use zeroize::Zeroizing;
 
 /// What is signed. Every header given is signed, so `host` and `x-amz-date` must be among them and
@@ -19,7 +17,9 @@ pub struct Request<'a> {
 
 /// Where and when a signature holds.
 pub struct Scope<'a> {
-    /// As in the header `x-amz-date`, see [`amz_date`].
+    /// As in the header `x-amz-date`, see [`Date::basic`].
+    ///
+    /// [`Date::basic`]: crate::date::Date::basic
     pub amz_date: &'a str,
     pub region: &'a str,
     pub service: &'a str,
@@ -38,14 +38,6 @@ impl Scope<'_> {
             self.service
         )
     }
-}
-
-/// `YYYYMMDDTHHMMSSZ` of a UTC time.
-pub fn amz_date(at: OffsetDateTime) -> String {
-    at.format(format_description!(
-        "[year][month][day]T[hour][minute][second]Z"
-    ))
-    .expect("every field of the format is a date's")
 }
 
 /// The value of the header `Authorization` for `request`.

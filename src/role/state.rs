@@ -6,28 +6,23 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use super::clock::Clock;
 use super::secret::{Credentials, Secret};
-use crate::clock::iso;
+use crate::date::Date;
 
 /// Credentials that STS handed out. Key, secret, token and dates belong together and change
 /// together.
 pub struct Session {
     pub(super) credentials: Arc<Credentials>,
-    pub(super) expires: OffsetDateTime,
-    pub(super) last_updated: OffsetDateTime,
+    pub(super) expires: Date,
+    pub(super) last_updated: Date,
     documents: Slot,
 }
 
 impl Session {
     /// `credentials` must have a token, as those from STS do.
-    pub(super) fn new(
-        credentials: Credentials,
-        expires: OffsetDateTime,
-        last_updated: OffsetDateTime,
-    ) -> Session {
+    pub(super) fn new(credentials: Credentials, expires: Date, last_updated: Date) -> Session {
         Session {
             credentials: Arc::new(credentials),
             expires,
@@ -49,12 +44,12 @@ impl Session {
     }
 
     /// In whole seconds.
-    pub fn expires(&self) -> OffsetDateTime {
+    pub fn expires(&self) -> Date {
         self.expires
     }
 
     /// When STS handed them out.
-    pub fn last_updated(&self) -> OffsetDateTime {
+    pub fn last_updated(&self) -> Date {
         self.last_updated
     }
 
@@ -71,7 +66,7 @@ pub struct Failure {
     pub code: FailureCode,
     /// Fit to be shown: no secret, no control character.
     pub message: String,
-    pub last_updated: OffsetDateTime,
+    pub last_updated: Date,
     documents: Slot,
 }
 
@@ -93,7 +88,7 @@ impl FailureCode {
 }
 
 impl Failure {
-    pub(super) fn new(code: FailureCode, message: String, at: OffsetDateTime) -> Failure {
+    pub(super) fn new(code: FailureCode, message: String, at: Date) -> Failure {
         Failure {
             code,
             message,
@@ -177,9 +172,9 @@ pub(super) struct State {
     pub(super) failure: Arc<Failure>,
     /// No bootstrap credential has come yet.
     pub(super) is_waiting: bool,
-    pub(super) last_attempt: Option<OffsetDateTime>,
+    pub(super) last_attempt: Option<Date>,
     pub(super) last_error: Option<LastError>,
-    pub(super) next_attempt: Option<OffsetDateTime>,
+    pub(super) next_attempt: Option<Date>,
     /// How often a session took the place of an earlier one.
     pub(super) renewals: u64,
 }
@@ -217,10 +212,10 @@ impl State {
             role_arn: role_arn.to_owned(),
             session_name: session_name.to_owned(),
             access_key_id: live.map(|session| session.access_key_id().to_owned()),
-            expiration: live.map(|session| iso(session.expires)),
-            last_attempt: self.last_attempt.map(iso),
+            expiration: live.map(|session| session.expires.to_string()),
+            last_attempt: self.last_attempt.map(|at| at.to_string()),
             last_error: self.last_error.clone(),
-            next_attempt: self.next_attempt.map(iso),
+            next_attempt: self.next_attempt.map(|at| at.to_string()),
             clock_correction_seconds: self.clock.correction().whole_seconds(),
         }
     }

@@ -8,14 +8,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::arn::RoleArn;
 use super::secret::{BadCredentials, Credentials, Fields, Secret};
 use super::state::Session;
-use crate::clock::iso;
+use crate::date::Date;
 
 /// What a restart finds.
 #[derive(Default)]
@@ -122,9 +120,7 @@ impl Store {
         if read.role_arn != self.arn.as_str() {
             return Err(BadState::OtherRole(read.role_arn));
         }
-        let date = |key, text: &str| {
-            OffsetDateTime::parse(text, &Rfc3339).map_err(|_| BadState::BadDate(key))
-        };
+        let date = |key, text: &str| Date::parse(text).ok_or(BadState::BadDate(key));
         let session = |read: SessionRead| {
             Ok(Session::new(
                 read.credentials.credentials().map_err(BadState::Damaged)?,
@@ -150,8 +146,8 @@ impl Store {
             bootstrap: bootstrap.map(Keys::of),
             session: session.map(|session| SessionWritten {
                 credentials: Keys::of(&session.credentials),
-                last_updated: iso(session.last_updated),
-                expiration: iso(session.expires),
+                last_updated: session.last_updated.to_string(),
+                expiration: session.expires.to_string(),
             }),
         };
         // Room for two tokens, so that no secret is left behind by growing.

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use super::answer::{self, CallError, Grant};
 use super::clock::Clock;
 use super::secret::Credentials;
-use super::sigv4::{self, amz_date, percent_encode};
+use super::sigv4::{self, percent_encode};
 use super::spec::Spec;
-use crate::clock::iso;
+use crate::date::Date;
 
 const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
@@ -134,7 +134,7 @@ impl Client {
 
     fn exchange(&self, signer: &Credentials, clock: Clock) -> Exchange {
         let sent = clock.now();
-        let (response, body) = match self.post(signer, &amz_date(sent)) {
+        let (response, body) = match self.post(signer, &sent.basic()) {
             Ok(answered) => answered,
             Err(error) => {
                 return Exchange {
@@ -145,7 +145,7 @@ impl Client {
         };
         let answered = clock.now();
         let header = |name| response.headers().get(name)?.to_str().ok();
-        let date = header("date").and_then(answer::http_date);
+        let date = header("date").and_then(Date::parse_http);
         let wait = answer::retry_after(
             header("x-amz-retry-after"),
             header("retry-after"),
@@ -165,8 +165,7 @@ impl Client {
                 answer::UNUSABLE,
                 format!(
                     "credentials that expired at {}, and it is {}",
-                    iso(grant.expires),
-                    iso(now)
+                    grant.expires, now
                 ),
             ));
         }

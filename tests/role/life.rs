@@ -118,9 +118,9 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     sts.always(Fault::Close);
     // Every reading until the expiry gives the session, every one after it the failure.
     loop {
-        let before = time::OffsetDateTime::now_utc();
+        let before = imds_mock::date::Date::now();
         let is_valid = matches!(started.role.current(), Current::Valid(_));
-        let after = time::OffsetDateTime::now_utc();
+        let after = imds_mock::date::Date::now();
         assert!(
             is_valid || after >= session.expires(),
             "withdrawn too early"
@@ -236,7 +236,8 @@ fn the_clock_of_sts_rules_however_wrong_ours_is() {
         };
         started.lines.wait_for("expired: ");
         // By STS's clock, or at most the two seconds earlier that `Date` leaves open.
-        let late = sts.now() - session.expires();
+        let late =
+            imds_mock::date::Date::from(std::time::SystemTime::from(sts.now())) - session.expires();
         assert!(
             late > time::Duration::seconds(-2) && late < time::Duration::SECOND,
             "{late}"

@@ -148,7 +148,7 @@ impl Reader {
         let thread = thread::spawn(move || {
             let mut readings = 0;
             while !stopped.load(Ordering::SeqCst) {
-                let before = time::OffsetDateTime::now_utc();
+                let before = imds_mock::date::Date::now();
                 match role.current() {
                     Current::Valid(session) => {
                         let n = session.access_key_id().strip_prefix("ASIASESSION").unwrap();

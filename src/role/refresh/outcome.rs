@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
-
 use super::{Bootstrap, Call, Offered, Purpose, Refresher, unanswered_at_expiry};
-use crate::clock::iso;
+use crate::date::Date;
 use crate::role::answer::{CallError, Grant, Kind};
 use crate::role::schedule::{self, Failed, random};
 use crate::role::secret::Credentials;
@@ -27,7 +25,7 @@ impl Refresher {
             self.spec.arn().name(),
             self.spec.session_name(),
             self.presentable(session.access_key_id(), &call.signer),
-            iso(session.expires),
+            session.expires,
             self.presentable(&call.signer.access_key_id, &call.signer),
         );
         match (call.purpose, &mut self.bootstrap) {
@@ -134,7 +132,7 @@ impl Refresher {
         }
     }
 
-    fn retry(&self, error: &CallError, failures: u32) -> OffsetDateTime {
+    fn retry(&self, error: &CallError, failures: u32) -> Date {
         let failed = Failed {
             failures,
             is_refusal: error.kind != Kind::Transient,
@@ -160,9 +158,11 @@ impl Refresher {
         self.state.last_error = Some(error.clone());
         self.publish();
         if is_news {
-            let next = self.next_attempt().map_or("unknown".to_owned(), iso);
+            let next = self
+                .next_attempt()
+                .map_or("unknown".to_owned(), |at| at.to_string());
             let served = match self.state.live() {
-                Some(session) => format!("served until {}", iso(session.expires)),
+                Some(session) => format!("served until {}", session.expires),
                 None => "nothing to serve".to_owned(),
             };
             (self.log)(&format!("failing: {error}; next try {next}, {served}"));
