@@ -15,3 +15,4 @@ pub mod privileges;
 pub mod region;
 pub mod role;
 pub mod service;
+pub mod version;

@@ -81,7 +81,8 @@ pub fn region_of(zone: &str) -> String {
     zone[..end].to_owned()
 }
 
-/// The zone's id in EC2's form: `use1-az1`, `usw2-lax1-az1`. Which zone of an account has which
+/// The zone's id in EC2's form: `use1-az1`, of a Local Zone `usw2-lax1-az1`, of a Wavelength Zone
+/// `use1-wl1-bos-wlz1`. Which zone of an account has which
 /// number is not public; the letter's place in the alphabet is taken.
 pub fn zone_id(zone: &str) -> String {
     let region = region_of(zone);
@@ -100,6 +101,9 @@ pub fn zone_id(zone: &str) -> String {
         }
     }
     let rest = &zone[region.len()..];
+    if let Some((carrier, number)) = rest.rsplit_once("-wlz-") {
+        return format!("{short}{carrier}-wlz{number}");
+    }
     let (local, letter) = rest.split_at(
         rest.trim_end_matches(|c: char| c.is_ascii_lowercase())
             .len(),
@@ -152,6 +156,8 @@ mod tests {
             ("ap-northeast-1a", "ap-northeast-1", "apne1-az1"),
             ("us-gov-west-1a", "us-gov-west-1", "usgw1-az1"),
             ("us-west-2-lax-1a", "us-west-2", "usw2-lax1-az1"),
+            ("us-east-1-wl1-bos-wlz-1", "us-east-1", "use1-wl1-bos-wlz1"),
+            ("eu-west-2-wl2-man-wlz-2", "eu-west-2", "euw2-wl2-man-wlz2"),
             ("antarc-north-1z", "antarc-north-1", "ann1-az26"),
             ("nowhere", "nowhere", "no-az1"),
         ] {

@@ -62,7 +62,9 @@ fn what_has_a_condition_is_absent_from_an_empty_configuration() {
         let path = catalogue.path(entry, &mac);
         assert_eq!(mock.get(&path).status, 404, "{path}");
         assert_eq!(mock.get(path.trim_end_matches('/')).status, 404, "{path}");
-        assert!(!is_listed(&mock, &path), "{path} is listed");
+        // The one name that is listed whether it exists or not.
+        let listed = path == "/latest/user-data";
+        assert_eq!(is_listed(&mock, &path), listed, "{path}");
     }
 }
 
@@ -107,6 +109,9 @@ fn nothing_exists_that_is_not_in_the_catalogue() {
         if !always_only {
             // The second tag; the catalogue has a placeholder for one.
             expected.insert("/latest/meta-data/tags/instance/Environment".into());
+            // Named by its directory's example alone.
+            let ocsp = "/latest/meta-data/managed-ssh-keys/signer-ocsp/";
+            expected.insert(format!("{ocsp}{}", "0".repeat(64)));
         }
         let found: BTreeSet<String> = crawl(&mock, "/latest/").into_keys().collect();
         let missing: Vec<_> = expected.difference(&found).collect();
@@ -146,22 +151,22 @@ fn conditions() -> Vec<(Value, Vec<&'static str>)> {
         (json!({"hibernation_configured": "true"}), vec!["hibernation/", "hibernation/configured"]),
         (json!({"role": {"arn": ROLE_ARN, "code": "Failed"}}), vec![
             "iam/", "iam/info", "iam/security-credentials/", "iam/security-credentials/demo-role"]),
-        (json!({"ipv6": "2001:db8::1"}), vec![
+        (json!({"local_ipv4": "10.0.0.1", "ipv6": "2001:db8::1"}), vec![
             "ipv6", "network/interfaces/macs/{mac}/ipv6s",
             "network/interfaces/macs/{mac}/subnet-ipv6-cidr-blocks",
             "network/interfaces/macs/{mac}/vpc-ipv6-cidr-blocks"]),
         (json!({"kernel_id": "aki-1"}), vec!["kernel-id"]),
-        (json!({"local_ipv4": "10.0.0.1"}), vec![
-            "local-ipv4", "network/interfaces/macs/{mac}/local-ipv4s",
-            "network/interfaces/macs/{mac}/subnet-ipv4-cidr-block"]),
+        (json!({"fws_instance_monitoring": "enabled"}),
+            vec!["/latest/dynamic/fws/", "/latest/dynamic/fws/instance-monitoring"]),
+        (json!({"outpost_arn": "arn:aws:outposts:x"}), vec!["outpost-arn"]),
+        (json!({"managed_ssh_keys_signer_ocsp": {"00": "MIIB"}}), vec![
+            "managed-ssh-keys/", "managed-ssh-keys/signer-ocsp/", "managed-ssh-keys/signer-ocsp/00"]),
         (json!({"managed_ssh_keys_signer_cert": "x"}),
             vec!["managed-ssh-keys/", "managed-ssh-keys/signer-cert"]),
         (json!({"managed_ssh_keys_active_keys": {"ec2-user": "x"}}), vec![
             "managed-ssh-keys/", "managed-ssh-keys/active-keys/",
             "managed-ssh-keys/active-keys/ec2-user"]),
         (json!({"local_ipv4": "10.0.0.1", "public_ipv4": "203.0.113.25"}), vec![
-            "local-ipv4", "network/interfaces/macs/{mac}/local-ipv4s",
-            "network/interfaces/macs/{mac}/subnet-ipv4-cidr-block",
             "public-ipv4", "public-hostname",
             "network/interfaces/macs/{mac}/ipv4-associations/",
             "network/interfaces/macs/{mac}/ipv4-associations/203.0.113.25",
@@ -171,8 +176,6 @@ fn conditions() -> Vec<(Value, Vec<&'static str>)> {
         (nic("ipv6_prefix", json!(["2001:db8::/80"])), vec!["network/interfaces/macs/{mac}/ipv6-prefix"]),
         (nic("network_card", json!(0)), vec!["network/interfaces/macs/{mac}/network-card"]),
         (nic("network_card_index", json!(0)), vec!["network/interfaces/macs/{mac}/network-card-index"]),
-        (nic("subnet_ipv4_cidr_block", json!("10.0.0.0/24")),
-            vec!["network/interfaces/macs/{mac}/subnet-ipv4-cidr-block"]),
         (json!({"placement_group_name": "g"}), vec!["placement/group-name"]),
         (json!({"placement_host_id": "h-1"}), vec!["placement/host-id"]),
         (json!({"placement_partition_number": 1}), vec!["placement/partition-number"]),
@@ -186,10 +189,10 @@ fn conditions() -> Vec<(Value, Vec<&'static str>)> {
             vec!["spot/", "spot/instance-action"]),
         (json!({"events": [{"type": "spot-interruption", "action": "terminate"}]}),
             vec!["spot/", "spot/instance-action", "spot/termination-time"]),
-        (json!({"tags": {"Name": "x"}}), vec!["tags/", "tags/instance/", "tags/instance/Name"]),
+        (json!({"tags": {"Name": "x"}}), vec![
+            "tag-sets/", "tag-sets/instance", "tags/", "tags/instance/", "tags/instance/Name"]),
+        (json!({"instance_metadata_tags": "enabled"}), vec!["tag-sets/", "tag-sets/instance"]),
         (json!({"tags": {"Name": "x"}, "instance_metadata_tags": "disabled"}), vec![]),
-        (json!({"dynamic": {"instance-identity/pkcs7": "x"}}), vec!["/latest/dynamic/instance-identity/pkcs7"]),
-        (json!({"dynamic": {"instance-identity/rsa2048": "x"}}), vec!["/latest/dynamic/instance-identity/rsa2048"]),
         (json!({"dynamic": {"instance-identity/dsa2048": "x"}}), vec!["/latest/dynamic/instance-identity/dsa2048"]),
     ]
 }

@@ -305,7 +305,7 @@ fn rich() -> Value {
         "events_maintenance_scheduled": "[ \n  {}\n]", "http_put_response_hop_limit": 2,
         "identity_document": {"billingProducts": ["bp-1"], "extra": null},
         "metadata": {"custom/leaf": "x", "profile": null, "services": null},
-        "dynamic": {"instance-identity/pkcs7": "y", "fws": null},
+        "dynamic": {"instance-identity/pkcs7": "y", "instance-identity/rsa2048": null},
         "endpoint_delay_ms": {"/x": 0.5}, "force_status": {"/y": 418},
     })
 }

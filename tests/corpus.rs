@@ -7,6 +7,7 @@ use std::path::Path;
 use imds_mock::config::Config;
 use imds_mock::imds::tree::Leaves;
 use imds_mock::service::Parts;
+use imds_mock::version::Version;
 
 fn corpus(target: &str) -> Vec<String> {
     let files =
@@ -42,8 +43,14 @@ fn paths_make_a_tree_or_a_conflict() {
         let mut leaves = Leaves::default();
         declared.lines().for_each(|path| leaves.text(path, path));
         if let Ok(tree) = leaves.build("now") {
-            assert!(declared.lines().all(|path| tree.get(path).is_some()));
-            asked.lines().for_each(|path| drop(tree.get(path)));
+            assert!(
+                declared
+                    .lines()
+                    .all(|path| tree.get(Version::NEWEST, path).is_some())
+            );
+            asked
+                .lines()
+                .for_each(|path| drop(tree.get(Version::NEWEST, path)));
         }
     }
 }

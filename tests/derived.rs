@@ -42,7 +42,7 @@ fn host_names_follow_from_addresses_and_region() {
             ],
         ),
         (
-            json!({"instance_id": "i-1", "region": "us-west-2"}),
+            json!({"instance_id": "i-1", "ipv6": "2001:db8::1", "region": "us-west-2"}),
             ["i-1.us-west-2.compute.internal", ""],
         ),
     ] {
@@ -214,8 +214,8 @@ fn keys_are_named_by_their_comment_or_their_index() {
         "{listing}"
     );
     for (index, key) in [
-        (0, "ssh-ed25519 AAAA admin@example"),
-        (2, "ssh-rsa CCCC a=b"),
+        (0, "ssh-ed25519 AAAA admin@example\n"),
+        (2, "ssh-rsa CCCC a=b\n"),
     ] {
         let path = format!("/latest/meta-data/public-keys/{index}/openssh-key");
         assert_eq!(mock.text(&path), key);
@@ -243,7 +243,7 @@ fn paths_are_set_and_removed_beyond_the_categories() {
             "metrics/vhostmd": null, "metrics": "a leaf now",
             "public-keys/7/openssh-key": "ssh-rsa Z", "absent/already": null,
         },
-        "dynamic": {"fws": null, "more/of/it": "y"},
+        "dynamic": {"instance-identity/pkcs7": null, "more/of/it": "y"},
     }));
     for (path, value) in [
         ("meta-data/instance-id", "i-other"),
@@ -260,7 +260,7 @@ fn paths_are_set_and_removed_beyond_the_categories() {
         "meta-data/services",
         "meta-data/services/domain",
         "meta-data/metrics/vhostmd",
-        "dynamic/fws/instance-monitoring",
+        "dynamic/instance-identity/pkcs7",
         "meta-data/absent",
     ] {
         assert_eq!(mock.get(&format!("/latest/{path}")).status, 404, "{path}");

@@ -109,7 +109,7 @@ fn token_answers_alone_leave_with_the_configured_hop_limit() {
             let (token, of_token) = exchange("PUT", path, (TOKEN_TTL, "60"));
             assert_eq!((token.status, of_token), (200, expected), "{host} {limit}");
             let (_, of_value) = exchange("GET", "/", (TOKEN, token.text()));
-            let (_, of_error) = exchange("PUT", path, (TOKEN_TTL, "0"));
+            let (_, of_error) = exchange("PUT", path, (TOKEN_TTL, "-1"));
             assert_eq!((of_value, of_error), (64, 64), "{host} {limit}");
         }
     }

@@ -95,7 +95,7 @@ fn the_journal_has_a_line_for_each_request_with_what_became_of_it() {
         ],
         ["GET", "/forced", 418, "v1", null, null, null],
         ["PUT", put, 400, "token", null, null, null],
-        ["POST", MAC, 405, "v2", 0, null, agent],
+        ["POST", MAC, 403, "v2", 0, null, agent],
         ["GET", hostname, 200, "v2", 3600, delayed, agent],
         ["GET", hostname, 503, "v1", null, unavailable, null],
         ["GET", MAC, 401, "v2", null, null, null],

@@ -113,7 +113,7 @@ fn one_value_is_printed_as_it_is_served() {
         "/latest/meta-data/instance-id",
         "latest/user-data",
         "latest/meta-data/",
-        "/2009-04-04/meta-data/mac",
+        "/2011-01-01/meta-data/mac",
         "/latest/meta-data/iam/security-credentials/demo-role",
     ] {
         let served = mock.get(&format!("/{}", path.trim_start_matches('/'))).body;

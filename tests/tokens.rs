@@ -72,12 +72,10 @@ fn two_tokens_differ() {
 }
 
 #[test]
-fn a_lifetime_outside_1_to_21600_is_400() {
+fn a_lifetime_outside_0_to_21600_is_400() {
     let mock = Mock::start(&json!({}));
     for ttl in [
         "",
-        "0",
-        "00",
         "-1",
         "-5",
         "21601",
@@ -161,23 +159,19 @@ fn only_put_and_options_are_methods_of_the_token_path() {
 }
 
 #[test]
-fn a_put_to_a_dated_or_slashed_token_path_is_403() {
+fn a_dated_path_issues_no_tokens() {
     let mock = Mock::start(&json!({}));
     for target in [
         "/2021-03-23/api/token",
         "/1.0/api/token",
         "/2024-04-11/api/token/",
-        "/latest/api/token/",
+        "/1999-01-01/api/token",
     ] {
-        for fields in [
-            &[(TOKEN_TTL, "60")][..],
-            &[(TOKEN, mock.token()), (TOKEN_TTL, "60")],
-        ] {
-            assert_empty(&mock.ask("PUT", target, fields), 403, target);
-        }
+        let ttl = (TOKEN_TTL, "60");
+        assert_empty(&mock.ask("PUT", target, &[ttl]), 401, target);
+        let fields = [(TOKEN, mock.token()), ttl];
+        assert_empty(&mock.ask("PUT", target, &fields), 403, target);
     }
-    let foreign = mock.ask("PUT", "/1999-01-01/api/token", &[(TOKEN_TTL, "60")]);
-    assert_eq!(foreign.status, 401);
 }
 
 #[test]
@@ -187,6 +181,7 @@ fn the_token_path_may_have_slashes_before_it_and_a_query_behind_it() {
         "//latest/api/token",
         "/latest//api//token",
         "/latest/api/token?x=1",
+        "/latest/api/token/",
     ] {
         let answer = mock.ask("PUT", target, &[(TOKEN_TTL, "60")]);
         assert_eq!((answer.status, answer.body.len()), (200, 56), "{target}");

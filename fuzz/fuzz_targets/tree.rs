@@ -2,6 +2,7 @@
 #![no_main]
 
 use imds_mock::imds::tree::Leaves;
+use imds_mock::version::Version;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let (declared, asked) = text.split_once("\n\n").unwrap_or((text, ""));
@@ -14,10 +15,10 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         return;
     };
     for path in &paths {
-        let found = tree.get(path).expect("what is declared can be fetched");
+        let found = tree.get(Version::NEWEST, path).expect("what is declared can be fetched");
         assert_eq!(found.body(), path.as_bytes());
     }
     for path in asked.lines() {
-        tree.get(path);
+        tree.get(Version::NEWEST, path);
     }
 });

@@ -43,7 +43,7 @@ pub enum EventKind {
         description: String,
         /// From the notice on unless given.
         not_before: Option<Date>,
-        /// An hour after `not_before` unless given.
+        /// No end unless given.
         not_after: Option<Date>,
     },
     AutoscalingTargetLifecycleState {
@@ -129,7 +129,7 @@ impl EventSpec {
         Some(EventSpec {
             kind,
             notice: notice(event),
-            callers: event.number("callers"),
+            callers: event.count("callers"),
             clients: clients(event),
         })
     }

@@ -33,6 +33,7 @@ pub struct Interface {
     pub local_ipv4s: Vec<Ipv4Addr>,
     pub public_ipv4s: Vec<Ipv4Addr>,
     pub ipv6s: Vec<Ipv6Addr>,
+    /// Empty where it has no address: an interface for EFA only.
     pub local_hostname: String,
     pub public_hostname: Option<String>,
     pub security_groups: Vec<String>,
@@ -114,6 +115,16 @@ impl Facts {
             .collect()
     }
 
+    /// The address of an instance that was given none: in the default VPC's block, in one of its
+    /// subnets of 4096, beside the first four and the last that AWS keeps for itself.
+    fn private_ipv4(&self) -> Ipv4Addr {
+        let digest = Sha256::digest(format!("ipv4:{}", self.instance_id));
+        let drawn = u16::from_be_bytes([digest[0], digest[1]]);
+        let (subnet, host) = (drawn & 0xf000, 4 + (drawn & 0x0fff) % (4096 - 5));
+        let [high, low] = (subnet | host).to_be_bytes();
+        Ipv4Addr::new(172, 31, high, low)
+    }
+
     fn interface(&self, index: usize, own: Option<&Section>, top: &Section) -> Interface {
         // The top level speaks of the first interface only.
         let top = (index == 0).then_some(top);
@@ -129,7 +140,11 @@ impl Facts {
             let tail: String = digest.iter().take(5).map(|b| format!(":{b:02x}")).collect();
             format!("02{tail}")
         });
-        let local_ipv4s = addresses(own, "local_ipv4s", top, "local_ipv4", "an IPv4 address");
+        let mut local_ipv4s = addresses(own, "local_ipv4s", top, "local_ipv4", "an IPv4 address");
+        let ipv6s = addresses(own, "ipv6s", top, "ipv6", "an IPv6 address");
+        if index == 0 && local_ipv4s.is_empty() && ipv6s.is_empty() {
+            local_ipv4s.push(self.private_ipv4());
+        }
         let public_ipv4s = addresses(own, "public_ipv4s", top, "public_ipv4", "an IPv4 address");
         let text = |section: &Section, key: &str| section.text(key).map(str::to_owned);
         let local_hostname = both(
@@ -138,12 +153,18 @@ impl Facts {
             text,
         );
         let label = match local_ipv4s.first() {
-            Some(address) => region::address_label("ip", *address),
-            None => self.instance_id.clone(),
+            Some(address) => Some(region::address_label("ip", *address)),
+            None => ipv6s.first().map(|_| self.instance_id.clone()),
         };
         let local_hostname = local_hostname
             .or_else(|| text(top?, "hostname"))
-            .unwrap_or_else(|| format!("{label}.{}", region::private_suffix(&self.region)));
+            .or_else(|| {
+                Some(format!(
+                    "{}.{}",
+                    label?,
+                    region::private_suffix(&self.region)
+                ))
+            });
         let public_hostname = both(
             own.map(|s| (s, "public_hostname")),
             top.map(|s| (s, "public_hostname")),
@@ -171,8 +192,8 @@ impl Facts {
             account_id: self.account_id.clone(),
             public_hostname: public_hostname
                 .or_else(|| Some(region::public_name(&self.region, *public_ipv4s.first()?))),
-            ipv6s: addresses(own, "ipv6s", top, "ipv6", "an IPv6 address"),
-            local_hostname,
+            ipv6s,
+            local_hostname: local_hostname.unwrap_or_default(),
             security_groups: security_groups.unwrap_or_else(|| vec!["default".to_owned()]),
             subnet_ipv4_block: block("subnet_ipv4_cidr_block").or_else(|| around(20)),
             // An instance is in one VPC, whatever its other interfaces' addresses.

@@ -39,12 +39,15 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
-    /// Reads a path, or a prefix that ends in `*`. `None` if it has no slash in front.
+    /// Reads a path, or a prefix that ends in `*`. `None` if it has no slash in front, or a `*`
+    /// anywhere else, which no path of EC2 has.
     pub fn parse(text: &str) -> Option<PathPattern> {
-        match text.strip_suffix('*') {
-            _ if !text.starts_with('/') && text != "*" => None,
-            Some(prefix) => Some(PathPattern::Prefix(prefix.to_owned())),
-            None => Some(PathPattern::Exact(text.to_owned())),
+        match text.split_once('*') {
+            None if text.starts_with('/') => Some(PathPattern::Exact(text.to_owned())),
+            Some((prefix, "")) if prefix.is_empty() || prefix.starts_with('/') => {
+                Some(PathPattern::Prefix(prefix.to_owned()))
+            }
+            _ => None,
         }
     }
 
@@ -157,7 +160,7 @@ impl FaultSpec {
             effect,
             sequence,
             rate: rate.map(|rate| (rate, seed.unwrap_or(0))),
-            requests: fault.number("requests"),
+            requests: fault.count("requests"),
             lasts: time(fault, "seconds", 1.0),
             clients: clients(fault),
             per_client: fault.flag("per_client"),

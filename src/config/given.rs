@@ -96,15 +96,22 @@ pub(super) fn user_data(top: &Section, directory: &Path) -> Option<Vec<u8>> {
     Some(bytes).filter(|bytes| !bytes.is_empty())
 }
 
-/// Tags as metadata can show them (reference/imds.md, section 11). A tag's value may be empty.
-pub(super) fn tags(top: &Section) -> BTreeMap<String, String> {
+/// The tags, if metadata shows them: by default it shows those that are configured. A tag's value
+/// may be empty.
+pub(super) fn tags(top: &Section) -> Option<BTreeMap<String, String>> {
+    let is_configured = top.entries("tags").next().is_some();
+    let shown = top.choice(
+        "instance_metadata_tags",
+        "enabled",
+        "disabled",
+        is_configured,
+    );
     let mut tags = BTreeMap::new();
     for (name, value) in top.entries("tags") {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b"+-=.,_:@".contains(&b);
         match value.as_str() {
-            _ if matches!(name, "" | "." | ".." | "_index") || !name.bytes().all(legal) => {
+            _ if shown && !can_be_shown(name) => {
                 let what = format!(
-                    "{name:?}: a tag shown in metadata has letters, digits and +-=.,_:@ only, and is not . or .. or _index"
+                    "{name:?}: a tag shown in metadata has letters, digits and +-=.,_:@ only, and is not . or .. or _index; \"instance_metadata_tags\": \"disabled\" shows none"
                 );
                 top.problem("tags", what);
             }
@@ -113,5 +120,11 @@ pub(super) fn tags(top: &Section) -> BTreeMap<String, String> {
             None => top.expected_entry("tags", name, "a text", value),
         }
     }
-    tags
+    shown.then_some(tags)
+}
+
+/// Whether metadata can show a tag of that name (reference/imds.md, section 11).
+fn can_be_shown(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"+-=.,_:@".contains(&b);
+    !matches!(name, "" | "." | ".." | "_index") && name.bytes().all(legal)
 }

@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-pub use category::{Category, DYNAMIC, INTERFACE, META_DATA, Values};
+pub use category::{Category, DYNAMIC, INTERFACE, INTERFACES, META_DATA, Values, since};
 use event::parse_object;
 pub use event::{EventKind, EventSpec, Notice};
 pub use facts::{Facts, Interface, stable_id};
@@ -79,8 +79,8 @@ pub struct Config {
     pub interfaces: Vec<Values<Interface>>,
     pub ssh_public_keys: Vec<SshKey>,
     pub user_data: Option<Vec<u8>>,
-    /// Empty when tags are not allowed in metadata.
-    pub tags: BTreeMap<String, String>,
+    /// `None` when tags are not allowed in metadata.
+    pub tags: Option<BTreeMap<String, String>>,
     /// IMDSv2 only; otherwise v1 is served too.
     pub tokens_required: bool,
     pub endpoint_enabled: bool,
@@ -124,6 +124,10 @@ impl Config {
                 return Err(report.problems.into_inner());
             }
         };
+        if is_aemm(&raw) {
+            report.problem("", "a file of amazon-ec2-metadata-mock (AEMM), whose format is another; \"imds_mock import FILE\", which makes a configuration of it, comes with a later version");
+            return Err(report.problems.into_inner());
+        }
         for flag in flags {
             let role = raw.entry("role").or_insert_with(|| json!({}));
             match role {
@@ -167,14 +171,13 @@ impl Config {
                 category::read_all(INTERFACE, &section, interface)
             })
             .collect();
-        let tags_allowed = top.choice("instance_metadata_tags", "enabled", "disabled", true);
         Config {
             meta_data: category::read_all(META_DATA, top, &facts),
             dynamic: category::read_all(DYNAMIC, top, &facts),
             interfaces,
             ssh_public_keys: ssh_public_keys(top),
             user_data: user_data(top, directory),
-            tags: Some(tags(top)).filter(|_| tags_allowed).unwrap_or_default(),
+            tags: tags(top),
             tokens_required: top.choice("http_tokens", "required", "optional", true),
             endpoint_enabled: top.choice("http_endpoint", "enabled", "disabled", true),
             hop_limit: hop_limit(top),
@@ -263,7 +266,7 @@ impl Config {
             ("default_delay_ms", json!(0)),
             ("endpoint_delay_ms", json!({})),
             ("force_status", json!({})),
-            ("instance_metadata_tags", json!("enabled")),
+            ("instance_metadata_tags", json!(onoff(self.tags.is_some()))),
             ("tags", json!({})),
         ] {
             all.entry(key).or_insert(value);
@@ -296,6 +299,12 @@ pub fn keys() -> Vec<&'static str> {
     let mut keys = known_keys();
     keys.sort_unstable();
     keys
+}
+
+/// Whether it is a configuration of amazon-ec2-metadata-mock.
+fn is_aemm(raw: &Map<String, Value>) -> bool {
+    let has = |key: &str, inner: &str| raw.get(key).is_some_and(|value| value[inner].is_object());
+    has("metadata", "values") || has("metadata", "paths") || has("userdata", "values")
 }
 
 fn milliseconds(value: &Value) -> Option<Duration> {

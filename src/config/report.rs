@@ -147,11 +147,21 @@ impl<'a> Section<'a> {
 
     /// A whole number >= 0, as a number or as a text.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.at_least(0, key)
+    }
+
+    /// A whole number >= 1, for what would never happen with 0.
+    pub(super) fn count(&self, key: &str) -> Option<u64> {
+        self.at_least(1, key)
+    }
+
+    fn at_least(&self, least: u64, key: &str) -> Option<u64> {
         let value = self.get(key)?;
         let number = value.as_u64();
-        match number.or_else(|| value.as_str().and_then(|text| text.parse().ok())) {
+        let number = number.or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        match number.filter(|number| *number >= least) {
             Some(number) => Some(number),
-            None => self.expected(key, "a whole number >= 0", value),
+            None => self.expected(key, &format!("a whole number >= {least}"), value),
         }
     }
 

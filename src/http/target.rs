@@ -10,7 +10,7 @@ pub(super) struct Target<'a> {
     pub(super) authority: Option<&'a str>,
     /// As it came but for the parameters of its last segment, with one slash before it.
     pub(super) raw_path: &'a str,
-    /// With runs of slashes made one.
+    /// What it means: escapes decoded once, runs of slashes made one, `.` and `..` resolved.
     pub(super) path: Cow<'a, str>,
     pub(super) query: Option<&'a str>,
 }
@@ -28,7 +28,7 @@ impl<'a> Target<'a> {
         Some(Target {
             authority,
             raw_path,
-            path: fold_slashes(raw_path),
+            path: normalized(raw_path),
             query,
         })
     }
@@ -67,17 +67,63 @@ fn one_leading_slash(path: &str) -> &str {
     }
 }
 
-fn fold_slashes(path: &str) -> Cow<'_, str> {
-    if !path.contains("//") {
+/// `path` as EC2 understands it (reference/imds.md, section 1); one that no resource can have is only
+/// freed of runs of slashes, and keeps its escapes.
+fn normalized(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
         return Cow::Borrowed(path);
     }
-    let mut folded = String::with_capacity(path.len());
-    for c in path.chars() {
-        if c != '/' || !folded.ends_with('/') {
-            folded.push(c);
+    let decoded = decoded(path);
+    let resolves = decoded.is_some();
+    let path = decoded.unwrap_or(Cow::Borrowed(path));
+    let (first, rest) = match path.strip_prefix('/') {
+        Some(rest) => ("/", rest),
+        None => ("", &*path),
+    };
+    let mut segments: Vec<&str> = Vec::new();
+    let mut is_directory = false;
+    for segment in rest.split('/') {
+        is_directory = segment.is_empty();
+        match segment {
+            "" => {}
+            "." | ".." if resolves => {
+                is_directory = true;
+                // Never above the root.
+                let parents = segments.len() - usize::from(segment == ".." && !segments.is_empty());
+                segments.truncate(parents);
+            }
+            _ => segments.push(segment),
         }
     }
-    Cow::Owned(folded)
+    let last = if is_directory && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    Cow::Owned(format!("{first}{}{last}", segments.join("/")))
+}
+
+/// `path` with its escapes decoded; `None` where one stands for a slash, a control character or
+/// something that is no text, which no path can mean.
+fn decoded(path: &str) -> Option<Cow<'_, str>> {
+    let mut parts = path.split('%');
+    let first = parts.next().unwrap_or_default();
+    if first.len() == path.len() {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut bytes = first.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2)?;
+        let is_hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+        if byte == b'/' || byte.is_ascii_control() {
+            return None;
+        }
+        bytes.push(byte);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!text.contains(char::is_control)).then_some(Cow::Owned(text))
 }
 
 #[cfg(test)]
@@ -117,6 +163,49 @@ mod tests {
             (Method::Get, "http:///x"),
         ] {
             assert!(Target::parse(method, target).is_none(), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_means_what_ec2_takes_it_for() {
+        for (raw, meant) in [
+            ("/", "/"),
+            ("/latest/meta-data", "/latest/meta-data"),
+            ("/latest/meta-data/", "/latest/meta-data/"),
+            ("/latest//meta-data///x", "/latest/meta-data/x"),
+            // Escapes, decoded once.
+            (
+                "/latest/meta-data/%69nstance-id",
+                "/latest/meta-data/instance-id",
+            ),
+            ("/t/a%3Db%40c%25", "/t/a=b@c%"),
+            ("/a%2569", "/a%69"),
+            ("/%c3%a9", "/\u{e9}"),
+            // Dots, also escaped, never above the root.
+            (
+                "/latest/meta-data/./instance-id",
+                "/latest/meta-data/instance-id",
+            ),
+            ("/latest/meta-data/../user-data", "/latest/user-data"),
+            ("/latest/meta-data/%2e%2E/user-data", "/latest/user-data"),
+            ("/../../latest/.", "/latest/"),
+            ("/a/b/..", "/a/"),
+            ("/..", "/"),
+            ("/a/.../..b", "/a/.../..b"),
+            ("/.hidden", "/.hidden"),
+            // What no resource can have.
+            ("/a%2fb", "/a%2fb"),
+            ("/a%00", "/a%00"),
+            ("/a%0A/../b", "/a%0A/../b"),
+            ("/a%7f//b", "/a%7f/b"),
+            ("/a%c2%85", "/a%c2%85"),
+            ("/a%ff", "/a%ff"),
+            ("/a%", "/a%"),
+            ("/a%4", "/a%4"),
+            ("/a%+4", "/a%+4"),
+            ("/a%zz", "/a%zz"),
+        ] {
+            assert_eq!(normalized(raw), meant, "{raw}");
         }
     }
 }

@@ -8,6 +8,7 @@ use super::tree::{Conflict, Leaf};
 use super::{Imds, Instance, meta_data};
 use crate::config::{is_credential_path, is_segment};
 use crate::http::Entity;
+use crate::version::Version;
 
 /// What all values may take, by [`Leaves::bytes`], if some are added.
 ///
@@ -61,12 +62,12 @@ impl Imds {
         let instance = self.instance();
         let showing = self.events.showing(&self.clock, None, path);
         let tree = instance.view(&self.events, showing, &self.clock);
-        tree.get(path).ok_or(Refused::NotThere)
+        tree.get(Version::NEWEST, path).ok_or(Refused::NotThere)
     }
 
     /// Removes a value, or a directory with all that is below it, which has to be there.
     pub fn remove(&self, path: &str) -> Result<(), Refused> {
-        if self.instance().tree.get(path).is_none() {
+        if self.instance().tree.get(Version::NEWEST, path).is_none() {
             return Err(Refused::NotThere);
         }
         self.change(&[(path.to_owned(), None)])

@@ -1,5 +1,5 @@
 //! What stands below `dynamic/`: the instance identity document in EC2's bytes, its signatures, and
-//! the monitoring state.
+//! the monitoring state where one is configured.
 
 use serde_json::{Map, Value, json};
 
@@ -7,20 +7,23 @@ use super::meta_data;
 use super::tree::Leaves;
 use crate::config::Config;
 
-/// The order of the listing on Linux instances (reference/imds.md, section 1).
-const IDENTITY: [&str; 5] = ["rsa2048", "pkcs7", "document", "signature", "dsa2048"];
+/// What stands for a signature until a real one is configured: imds_mock.py's constant (design, D2),
+/// and two like it, for every instance has all three (reference/imds.md, section 1).
+const PLACEHOLDERS: [(&str, &str); 3] = [
+    ("pkcs7", "FAKE_PKCS7"),
+    ("rsa2048", "FAKE_RSA2048"),
+    ("signature", "FAKE_SIGNATURE"),
+];
 /// The launch time of an instance that nobody dated: the same after every restart.
 const PENDING_TIME: &str = "2026-01-02T03:04:05Z";
 
 /// Adds everything below `dynamic/`.
 pub fn add(config: &Config, leaves: &mut Leaves) {
     meta_data::add_table("dynamic/", &config.dynamic, leaves);
-    for (rank, name) in IDENTITY.into_iter().enumerate() {
-        leaves.rank(format!("dynamic/instance-identity/{name}"), rank as u32);
-    }
     leaves.text("dynamic/instance-identity/document", document(config));
-    // imds_mock.py's constant, until a real one is configured (design, D2).
-    leaves.text("dynamic/instance-identity/signature", "FAKE_SIGNATURE");
+    for (name, placeholder) in PLACEHOLDERS {
+        leaves.text(format!("dynamic/instance-identity/{name}"), placeholder);
+    }
 }
 
 /// The identity document: EC2's 15 keys in its order, which is sorted but for
@@ -52,7 +55,14 @@ fn document(config: &Config) -> String {
         ("instanceType", json!(facts.instance_type)),
         ("kernelId", value("kernel-id")),
         ("pendingTime", json!(PENDING_TIME)),
-        ("privateIp", value("local-ipv4")),
+        // Of an instance that has only IPv6, that (reference/imds.md, section 8).
+        (
+            "privateIp",
+            match value("local-ipv4") {
+                Value::Null => value("ipv6"),
+                ipv4 => ipv4,
+            },
+        ),
         ("ramdiskId", value("ramdisk-id")),
         ("region", json!(facts.region)),
         ("version", json!("2017-09-30")),

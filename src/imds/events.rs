@@ -17,8 +17,6 @@ use crate::date::Date;
 
 /// EC2's notice before an interruption.
 const SPOT_NOTICE: Duration = Duration::from_secs(120);
-/// How long maintenance lasts that nobody dated.
-const MAINTENANCE: Duration = Duration::from_secs(3600);
 /// Events that may exist at once.
 pub const MAX_EVENTS: usize = 1000;
 
@@ -61,7 +59,8 @@ struct Event {
 }
 
 impl Event {
-    fn maintenance_times(&self) -> Option<(Date, Date)> {
+    /// When maintenance begins, and when it ends if anybody said.
+    fn maintenance_times(&self) -> Option<(Date, Option<Date>)> {
         let EventKind::ScheduledMaintenance {
             not_before,
             not_after,
@@ -71,7 +70,7 @@ impl Event {
             return None;
         };
         let from = not_before.unwrap_or(not_after.map_or(self.notice, |to| self.notice.min(to)));
-        Some((from, not_after.unwrap_or(from + MAINTENANCE)))
+        Some((from, not_after))
     }
 
     fn phase(&self, now: Date) -> Phase {
@@ -80,7 +79,7 @@ impl Event {
             (Some(phase), _) => phase,
             (None, _) if now < self.notice => Phase::Pending,
             // Over at the second that its document says.
-            (None, Some((_, not_after))) if now >= not_after.truncate_to_second() => {
+            (None, Some((_, Some(not_after)))) if now >= not_after.truncate_to_second() => {
                 Phase::Completed
             }
             (None, _) => Phase::Active,
@@ -135,7 +134,9 @@ impl Event {
         object.insert("notice".into(), json!(self.notice.to_string()));
         if let Some((from, to)) = self.maintenance_times() {
             object.insert("not_before".into(), json!(from.to_string()));
-            object.insert("not_after".into(), json!(to.to_string()));
+            if let Some(to) = to {
+                object.insert("not_after".into(), json!(to.to_string()));
+            }
         }
         if let EventKind::SpotInterruption { time, .. } = self.spec.kind {
             object.insert("time".into(), json!(self.interruption(time).to_string()));
@@ -293,13 +294,13 @@ impl Events {
         }
         for (path, documents) in [(SCHEDULED, scheduled), (HISTORY, history)] {
             if !documents.is_empty() {
-                leaves.text(path, format!("[ \n{} \n]", documents.join(", \n")));
+                leaves.text(path, format!("[ {} ]", documents.join(", ")));
             }
         }
     }
 }
 
-/// One object of the maintenance lists.
+/// One object of the maintenance lists (reference/imds.md, section 10).
 fn maintenance(event: &Event, phase: Phase) -> String {
     let EventKind::ScheduledMaintenance {
         code, description, ..
@@ -307,28 +308,24 @@ fn maintenance(event: &Event, phase: Phase) -> String {
     else {
         return String::new();
     };
-    let (from, to) = event
-        .maintenance_times()
-        .unwrap_or((event.notice, event.notice));
+    let (from, to) = event.maintenance_times().unwrap_or((event.notice, None));
     let prefix = match phase {
         Phase::Completed => "[Completed] ",
         Phase::Canceled => "[Canceled] ",
         Phase::Pending | Phase::Active => "",
     };
     let fields = [
-        ("NotBefore", from.maintenance()),
-        ("Code", code.clone()),
-        ("Description", format!("{prefix}{description}")),
-        ("EventId", event.id.clone()),
-        ("NotAfter", to.maintenance()),
-        ("State", phase.name().to_owned()),
+        ("NotBefore", Some(from.maintenance())),
+        ("Code", Some(code.clone())),
+        ("Description", Some(format!("{prefix}{description}"))),
+        ("EventId", Some(event.id.clone())),
+        ("NotAfter", to.map(Date::maintenance)),
+        ("State", Some(phase.name().to_owned())),
     ];
-    let fields = fields.map(|(key, value)| (key.to_owned(), Value::String(value)));
+    let fields = fields
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
     object(fields)
-        .lines()
-        .map(|line| format!("  {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 /// The events of a configuration, from the start on.

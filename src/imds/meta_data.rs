@@ -1,25 +1,32 @@
 //! The configured categories as leaves: every table's values, keys, tags, interfaces, and what the
 //! configuration sets or removes beyond them.
 
+use serde_json::json;
+
 use super::tree::Leaves;
-use crate::config::{Category, Changes, Config, Values};
+use crate::config::{Category, Changes, Config, INTERFACES, Values};
 
 /// Adds everything below `meta-data/` that is configured or derived, but for `iam/` and
 /// `identity-credentials/`.
 pub fn add(config: &Config, leaves: &mut Leaves) {
     add_table("meta-data/", &config.meta_data, leaves);
     for (interface, values) in config.facts.interfaces.iter().zip(&config.interfaces) {
-        let directory = format!("meta-data/network/interfaces/macs/{}/", interface.mac);
+        let directory = format!("{INTERFACES}{}/", interface.mac);
         add_table(&directory, values, leaves);
     }
     for (index, key) in config.ssh_public_keys.iter().enumerate() {
         let directory = format!("meta-data/public-keys/{index}");
-        leaves.text(format!("{directory}/openssh-key"), key.openssh_key.as_str());
+        // The one leaf that ends with a line's end (reference/imds.md, section 1).
+        let line = format!("{}\n", key.openssh_key.trim_end());
+        leaves.text(format!("{directory}/openssh-key"), line);
         leaves.rank(&directory, index as u32);
         leaves.label(directory, format!("{index}={}", key.name));
     }
-    for (name, value) in &config.tags {
-        leaves.text(format!("meta-data/tags/instance/{name}"), value.as_str());
+    if let Some(tags) = &config.tags {
+        for (name, value) in tags {
+            leaves.text(format!("meta-data/tags/instance/{name}"), value.as_str());
+        }
+        leaves.text("meta-data/tag-sets/instance", json!(tags).to_string());
     }
 }
 

@@ -20,57 +20,31 @@ use crate::clock::{Clock, SECOND_US};
 use crate::config::{Config, Effect, Problem, RoleSource};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
 use crate::role::{Role, Spec};
+use crate::version::{self, Version};
 use events::{Events, Showing};
 use faults::{Faults, Verdict};
 use token::{Tokens, Ttl};
 use tree::{Conflict, Leaf, Leaves, Tree};
 
-/// The versions that EC2 lists (seen in 2024, reference/imds.md, section 1); `latest` comes last.
-pub const VERSIONS: [&str; 29] = [
-    "1.0",
-    "2007-01-19",
-    "2007-03-01",
-    "2007-08-29",
-    "2007-10-10",
-    "2007-12-15",
-    "2008-02-01",
-    "2008-09-01",
-    "2009-04-04",
-    "2011-01-01",
-    "2011-05-01",
-    "2012-01-12",
-    "2014-02-25",
-    "2014-11-05",
-    "2015-10-20",
-    "2016-04-19",
-    "2016-06-30",
-    "2016-09-02",
-    "2018-03-28",
-    "2018-08-17",
-    "2018-09-24",
-    "2019-10-01",
-    "2020-10-27",
-    "2021-01-03",
-    "2021-03-23",
-    "2021-07-15",
-    "2022-09-24",
-    "2024-04-11",
-    "latest",
-];
-
+const TOKEN_PATH: &str = "/latest/api/token";
 /// The field that carries a token.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 /// The field of answers; EC2 capitalises it so (reference/imds.md, section 4).
 const TTL_FIELD: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
-/// The one path that tokens are issued at.
-pub const TOKEN_PATH: &str = "/latest/api/token";
 /// Sets of events whose trees are kept.
 const MAX_VIEWS: usize = 64;
 /// What a client gets that is to stumble over its parser.
 const WRONG_JSON: &str = "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : ";
-const READ: &str = "GET, HEAD";
+/// What `Allow` says at the token path, and everywhere else (reference/imds.md, section 2).
 const TOKEN_METHODS: &str = "OPTIONS, PUT";
+const READ_METHODS: &str = "OPTIONS, GET, HEAD";
+
+/// Whether tokens are issued at `path`: a PUT may have a slash behind it (reference/imds.md,
+/// section 2). What other methods get there nobody saw, so that is a path like any other.
+pub fn issues_tokens(path: &str) -> bool {
+    path.strip_suffix('/').unwrap_or(path) == TOKEN_PATH
+}
 
 /// The role that obtains credentials from STS: started after the instance was built and checked.
 pub type RoleSlot = Arc<OnceLock<Arc<Role>>>;
@@ -113,7 +87,11 @@ impl Instance {
 
     fn build(config: Arc<Config>, leaves: Leaves, clock: &Clock) -> Result<Instance, Conflict> {
         let produced = clock.now().http();
-        let versions = Entity::new("text/plain", Some(&produced), VERSIONS.join("\n"));
+        let versions = Entity::new(
+            "text/plain",
+            Some(&produced),
+            format!("{}\n{}", version::DATED.join("\n"), version::LATEST),
+        );
         Ok(Instance {
             config,
             tree: Arc::new(leaves.build(&produced)?),
@@ -268,21 +246,13 @@ impl Imds {
         if !config.endpoint_enabled || !config.rules.admit_request(request) {
             return Reply::empty(403);
         }
-        let path = request.path.trim_matches('/');
-        let (version, rest) = path.split_once('/').unwrap_or((path, ""));
-        let known = VERSIONS.contains(&version);
-        let is_token_path = request.path == TOKEN_PATH;
-        if request.method == Method::Put && known && rest == "api/token" {
-            return match is_token_path {
-                true => self.issue_token(config, request, token_is_dead),
-                // A dated path, or a slash behind it (reference/imds.md, section 1).
-                false => Reply::empty(403),
-            };
+        if request.method == Method::Put && issues_tokens(request.path) {
+            return self.issue_token(config, request, token_is_dead);
         }
         if let Some(status) = faults::forced_status(config, request) {
             return Reply::empty(status);
         }
-        if is_token_path {
+        if request.path == TOKEN_PATH {
             return match request.method {
                 Method::Options => Reply {
                     allow: Some(TOKEN_METHODS),
@@ -302,26 +272,36 @@ impl Imds {
         if token_is_dead {
             return Reply::empty(401);
         }
-        let found = match path {
-            "" => Some(instance.versions.clone()),
-            _ if !known => None,
-            _ => {
-                let client = Some(request.caller.address);
-                let showing = self.events.showing(&self.clock, client, rest);
-                match showing.is_empty() {
-                    true => instance.tree.get(rest),
-                    false => (instance.view(&self.events, showing, &self.clock)).get(rest),
-                }
-            }
-        };
-        let reply = match (found, request.method) {
-            (None, _) => Reply::page(404),
-            (Some(entity), Method::Get | Method::Head) => Reply::ok(entity),
-            (Some(_), _) => Reply::not_allowed(READ),
+        let reply = match request.method {
+            Method::Get | Method::Head => self
+                .find(&instance, request)
+                .map_or_else(|| Reply::page(404), Reply::ok),
+            Method::Options => Reply {
+                allow: Some(READ_METHODS),
+                ..Reply::empty(200)
+            },
+            // Of all other methods nobody says what they would be allowed for.
+            _ => Reply::empty(403),
         };
         Reply {
             first_field: remaining.map(|seconds| (TTL_FIELD, seconds)),
             ..reply
+        }
+    }
+
+    /// What stands at the path, for this caller.
+    fn find(&self, instance: &Instance, request: &Request) -> Option<Arc<Entity>> {
+        let path = request.path.trim_start_matches('/');
+        if path.is_empty() {
+            return Some(instance.versions.clone());
+        }
+        let (version, path) = path.split_once('/').unwrap_or((path, ""));
+        let version = Version::parse(version)?;
+        let client = Some(request.caller.address);
+        let showing = (self.events).showing(&self.clock, client, path.trim_end_matches('/'));
+        match showing.is_empty() {
+            true => instance.tree.get(version, path),
+            false => (instance.view(&self.events, showing, &self.clock)).get(version, path),
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::journal::{Entry, Journal, Protocol, Text};
 use super::verdicts::{Announcement, Asked, Findings, Seen, Verdicts, announcement};
-use super::{Imds, TOKEN, faults};
+use super::{Imds, TOKEN, faults, issues_tokens};
 use crate::config::Effect;
 use crate::date::Date;
 use crate::http::{Delivery, Method, Reply, Request};
@@ -73,11 +73,10 @@ impl Observer {
         let token = request
             .has_field(TOKEN)
             .then(|| request.field(TOKEN).unwrap_or_default());
-        let path = request.path.trim_matches('/');
-        let protocol = match (path.split_once('/'), token) {
-            (Some((_, "api/token")), _) => Protocol::Token,
-            (_, Some(_)) => Protocol::V2,
-            (_, None) => Protocol::V1,
+        let protocol = match token {
+            _ if issues_tokens(request.path) => Protocol::Token,
+            Some(_) => Protocol::V2,
+            None => Protocol::V1,
         };
         let asked = match (protocol, request.method) {
             (Protocol::Token, Method::Put) => Asked::Token,

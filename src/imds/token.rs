@@ -19,7 +19,8 @@ const PREFIX: [u8; 3] = [1, 0, 4];
 /// How many of them are random: the first 16 are the token's key, the others its rest.
 const RANDOM: usize = 16 + size_of::<Rest>();
 
-/// A token's lifetime, 1..=[`MAX_TTL_SECONDS`] seconds.
+/// A token's lifetime, 0..=[`MAX_TTL_SECONDS`] seconds. With 0 it is dead at once, as on EC2
+/// (reference/imds.md, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u16);
 
@@ -28,9 +29,7 @@ impl Ttl {
     pub fn parse(text: &str) -> Option<Ttl> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let seconds = text.parse().ok().filter(|_| digits)?;
-        (1..=MAX_TTL_SECONDS)
-            .contains(&seconds)
-            .then_some(Ttl(seconds))
+        (seconds <= MAX_TTL_SECONDS).then_some(Ttl(seconds))
     }
 
     pub fn seconds(self) -> u32 {
@@ -56,7 +55,10 @@ impl Tokens {
         bytes[..PREFIX.len()].copy_from_slice(&PREFIX);
         getrandom::fill(&mut bytes[PREFIX.len()..])?;
         let (key, rest) = split(&bytes);
-        self.lock().insert(key, rest, client, ttl, now_us);
+        // One that is dead at once must not take the place of one that lives.
+        if ttl.seconds() > 0 {
+            self.lock().insert(key, rest, client, ttl, now_us);
+        }
         Ok(URL_SAFE.encode(bytes))
     }
 
@@ -120,13 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_1_to_21600_in_digits() {
-        for (text, seconds) in [("1", Some(1)), ("21600", Some(21600)), ("060", Some(60))] {
+    fn a_lifetime_is_0_to_21600_in_digits() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("21600", Some(21600)),
+            ("060", Some(60)),
+        ] {
             assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds);
         }
         for text in [
             "",
-            "0",
             "-5",
             "+60",
             "21601",
@@ -149,6 +155,15 @@ mod tests {
         assert_eq!(tokens.remaining(&token, 1), Some(60));
         assert_eq!(tokens.remaining(&token, 60 * SECOND_US - 1), Some(1));
         assert_eq!(tokens.remaining(&token, 60 * SECOND_US), None);
+    }
+
+    #[test]
+    fn a_token_for_0_seconds_is_dead_at_once() {
+        let tokens = Tokens::default();
+        let token = tokens.issue(A, ttl(0), 0).unwrap();
+        assert_eq!(token.len(), TOKEN_LENGTH);
+        assert_eq!(tokens.remaining(&token, 0), None);
+        assert_eq!(tokens.live(0), 0);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! from them, so that what is listed can be fetched and nothing else can (design, D4). Looking up
 //! costs one hash, whatever the tree's size.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::config::since;
 use crate::http::Entity;
+use crate::version::Version;
 
 /// What a leaf takes beside its path and its value.
 const LEAF_BYTES: usize = 256;
@@ -109,18 +111,29 @@ impl Leaves {
 
     /// Lays out every leaf and listing. `produced` is the HTTP date they carry.
     pub fn build(&self, produced: &str) -> Result<Tree, Conflict> {
+        let fixed =
+            |content_type, body: &[u8]| Arc::new(Entity::new(content_type, Some(produced), body));
         let mut items = HashMap::new();
-        let mut listings: BTreeMap<&str, BTreeMap<(u32, &str), String>> = BTreeMap::new();
-        listings.insert("", BTreeMap::new());
+        let mut listings: BTreeMap<&str, Names> = BTreeMap::new();
+        let top = TOP.map(|name| ((u32::MAX, name), (Version::FIRST, name.to_owned())));
+        listings.insert("", top.into());
         for (path, leaf) in &self.leaves {
-            let item = match leaf {
-                Leaf::Text(bytes) => Item::fixed("text/plain", produced, bytes.clone()),
+            let since = since(path);
+            let mut put =
+                |path: &str, shown| drop(items.insert(path.into(), Item { since, shown }));
+            match leaf {
+                Leaf::Text(bytes) => put(path, Shown::Fixed(fixed("text/plain", bytes))),
                 Leaf::Bytes(bytes) => {
-                    Item::fixed("application/octet-stream", produced, bytes.clone())
+                    put(path, Shown::Fixed(fixed("application/octet-stream", bytes)));
+                    // Asked with a slash, it has the type of everything else (reference/imds.md,
+                    // section 1).
+                    put(
+                        &format!("{path}/"),
+                        Shown::Fixed(fixed("text/plain", bytes)),
+                    );
                 }
-                Leaf::Live(live) => Item::Live(live.clone()),
-            };
-            items.insert(path.as_str().into(), item);
+                Leaf::Live(live) => put(path, Shown::Live(live.clone())),
+            }
             let mut child = path.as_str();
             let mut is_directory = false;
             loop {
@@ -129,14 +142,10 @@ impl Leaves {
                 let names = listings.entry(parent).or_default();
                 if !place.unlisted {
                     let key = (place.rank.unwrap_or(u32::MAX), name);
-                    // The names at the top of a version carry no slash (reference/imds.md,
-                    // section 1).
-                    let slash = if is_directory && !parent.is_empty() {
-                        "/"
-                    } else {
-                        ""
-                    };
-                    names.insert(key, place.label.unwrap_or_else(|| format!("{name}{slash}")));
+                    let slash = if is_directory { "/" } else { "" };
+                    let label = || place.label.unwrap_or_else(|| format!("{name}{slash}"));
+                    let (first, _) = names.entry(key).or_insert_with(|| (since, label()));
+                    *first = since.min(*first);
                 }
                 if parent.is_empty() {
                     break;
@@ -153,68 +162,65 @@ impl Leaves {
                     below_it: below.next().cloned().unwrap_or_default(),
                 });
             }
-            let lines: Vec<String> = names.into_values().collect();
-            items.insert(
-                path.into(),
-                Item::fixed("text/plain", produced, lines.join("\n")),
-            );
+            // Each version that brought a name has a listing of its own, until the next.
+            let editions: BTreeSet<Version> = names.values().map(|(since, _)| *since).collect();
+            let edition = |version| {
+                let known = names.values().filter(|(since, _)| *since <= version);
+                let lines: Vec<&str> = known.map(|(_, label)| label.as_str()).collect();
+                (version, fixed("text/plain", lines.join("\n").as_bytes()))
+            };
+            let shown = Shown::Listing(editions.iter().map(|version| edition(*version)).collect());
+            // A directory with nothing but unlisted names is there all the same.
+            let since = editions.first().copied().unwrap_or(Version::FIRST);
+            items.insert(path.into(), Item { since, shown });
         }
         Ok(Tree { items })
     }
 }
 
-enum Item {
+/// What stands at the top of every version, with no slash: also where there is no user data, and
+/// under versions that have no dynamic tree (reference/imds.md, section 1).
+const TOP: [&str; 3] = ["dynamic", "meta-data", "user-data"];
+
+/// The names in a directory, in the order of their listing: by rank, then by name. Each with the
+/// first version that has it and how it is listed.
+type Names<'a> = BTreeMap<(u32, &'a str), (Version, String)>;
+
+struct Item {
+    /// The first version that has it.
+    since: Version,
+    shown: Shown,
+}
+
+enum Shown {
     Fixed(Arc<Entity>),
     Live(Live),
+    /// As it is from each of these versions on, the oldest first.
+    Listing(Box<[(Version, Arc<Entity>)]>),
 }
 
-impl Item {
-    fn fixed(content_type: &str, produced: &str, body: impl Into<Vec<u8>>) -> Item {
-        Item::Fixed(Arc::new(Entity::new(content_type, Some(produced), body)))
-    }
-}
-
-/// A finished tree.
+/// A finished tree, as every version has it.
 pub struct Tree {
     items: HashMap<Box<str>, Item>,
 }
 
 impl Tree {
-    /// The leaf or the listing at `path`, which has no slash before or behind it.
-    pub fn get(&self, path: &str) -> Option<Arc<Entity>> {
-        let item = match self.items.get(path) {
-            None if path.contains('%') => self.items.get(unquote(path).as_str()),
-            found => found,
+    /// What `version` has at `path`: a leaf or a listing, either with a slash behind it or without.
+    pub fn get(&self, version: Version, path: &str) -> Option<Arc<Entity>> {
+        let item = match path.strip_suffix('/') {
+            Some(bare) => self.items.get(path).or_else(|| self.items.get(bare)),
+            None => self.items.get(path),
         };
-        Some(match item? {
-            Item::Fixed(entity) => entity.clone(),
-            Item::Live(live) => live(),
+        let item = item.filter(|item| item.since <= version)?;
+        Some(match &item.shown {
+            Shown::Fixed(entity) => entity.clone(),
+            Shown::Live(live) => live(),
+            Shown::Listing(editions) => {
+                let edition = editions.iter().rfind(|(since, _)| *since <= version);
+                edition?.1.clone()
+            }
         })
     }
-}
-
-/// Resolves the escapes of the characters of [`crate::config::is_segment`] that Python's `quote`
-/// escapes: cloud-init quotes the names it reads in a listing. Every other escape stays: the
-/// program we replace resolves none.
-fn unquote(path: &str) -> String {
-    let mut parts = path.split('%');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part
-            .get(..2)
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code.filter(|code| b"!$&'()*+,=:@".contains(code)) {
-            Some(code) => {
-                plain.push(char::from(code));
-                plain.push_str(&part[2..]);
-            }
-            None => {
-                plain.push('%');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
@@ -228,7 +234,7 @@ mod tests {
     }
 
     fn body(tree: &Tree, path: &str) -> Option<String> {
-        tree.get(path)
+        tree.get(Version::NEWEST, path)
             .map(|entity| String::from_utf8(entity.body().to_vec()).unwrap())
     }
 
@@ -238,9 +244,11 @@ mod tests {
             .build("now")
             .unwrap();
         for (path, listing) in [
-            ("", Some("meta-data\nuser-data")),
+            ("", Some("dynamic\nmeta-data\nuser-data")),
             ("meta-data", Some("a\nb/\nb-c")),
             ("meta-data/b", Some("x")),
+            ("meta-data/b/", Some("x")),
+            ("meta-data/b/x/", Some("meta-data/b/x")),
             ("meta-data/b/x", Some("meta-data/b/x")),
             ("meta-data/c", None),
             ("meta-data/b/x/y", None),
@@ -279,15 +287,57 @@ mod tests {
     }
 
     #[test]
-    fn quoted_names_are_found_and_nothing_else_is_unquoted() {
-        let built = tree(&["t/a=b@c", "t/d-e"]).build("now").unwrap();
-        assert!(body(&built, "t/a%3Db%40c").is_some());
-        assert_eq!(body(&built, "t/d%2De"), None);
-        assert_eq!(body(&built, "t%2Fd-e"), None);
-        for path in [
-            "t/%", "t/%4", "t/%zz", "t/%c3%a9", "t/%00", "%2e%2e", "t/%é",
+    fn a_version_has_what_existed_then_and_lists_just_that() {
+        let mut leaves = tree(&[
+            "meta-data/ami-id",
+            "meta-data/placement/availability-zone",
+            "meta-data/placement/region",
+            "meta-data/tags/instance/Name",
+            "dynamic/instance-identity/document",
+        ]);
+        leaves.put("user-data", Leaf::Bytes(b"x".to_vec()));
+        let built = leaves.build("now").unwrap();
+        let body = |version: &str, path| {
+            let entity = built.get(Version::parse(version).unwrap(), path)?;
+            Some(String::from_utf8(entity.body().to_vec()).unwrap())
+        };
+        for (version, path, expected) in [
+            ("1.0", "", Some("dynamic\nmeta-data\nuser-data")),
+            ("1.0", "meta-data/", Some("ami-id")),
+            ("1.0", "meta-data/placement", None),
+            ("1.0", "dynamic/", None),
+            ("1.0", "user-data", Some("x")),
+            ("2008-02-01", "meta-data/", Some("ami-id\nplacement/")),
+            (
+                "2008-02-01",
+                "meta-data/placement/",
+                Some("availability-zone"),
+            ),
+            ("2008-02-01", "meta-data/placement/region", None),
+            ("2009-04-04", "dynamic/", Some("instance-identity/")),
+            (
+                "2021-03-23",
+                "meta-data/",
+                Some("ami-id\nplacement/\ntags/"),
+            ),
+            (
+                "2021-03-23",
+                "meta-data/placement",
+                Some("availability-zone\nregion"),
+            ),
+            ("latest", "meta-data", Some("ami-id\nplacement/\ntags/")),
         ] {
-            assert_eq!(body(&built, path), None, "{path}");
+            assert_eq!(body(version, path).as_deref(), expected, "{version} {path}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_configuration_knows_is_in_every_version() {
+        let built = tree(&["meta-data/placement/rack", "dynamic/own/x"])
+            .build("now")
+            .unwrap();
+        for path in ["meta-data/placement/rack", "dynamic/own/x", "dynamic/own/"] {
+            assert!(built.get(Version::FIRST, path).is_some(), "{path}");
         }
     }
 }

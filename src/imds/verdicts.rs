@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::journal::Protocol;
+use crate::version::Version;
 use client::{Client, Poll};
 
 pub use client::{Announcement, announcement};
@@ -128,7 +129,7 @@ impl Verdicts {
         let client = self.client(seen.client);
         client.last_seen = seen.at;
         match (seen.protocol, seen.token, seen.status) {
-            (Protocol::V1, _, _) if seen.is_forced => {}
+            (Protocol::V1, _, _) if seen.is_forced || !asks_ec2(seen.path) => {}
             (Protocol::V1, _, 401) => client.count(Verdict::NoToken),
             // The endpoint is disabled, or the host is not one of ours.
             (Protocol::V1, _, 403) => {}
@@ -224,4 +225,12 @@ impl Verdicts {
         }
         self.polls.clear();
     }
+}
+
+/// Whether `path` can be meant for EC2's service. Where a client finds out in which cloud it is, it
+/// asks for others' (`/computeMetadata/v1/`, `/metadata/instance`, `/opc/v2/`) and needs no token
+/// for that.
+fn asks_ec2(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next();
+    first.is_some_and(|first| first.is_empty() || Version::parse(first).is_some())
 }

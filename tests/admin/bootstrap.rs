@@ -291,7 +291,7 @@ fn other_methods_and_paths_are_405_and_404() {
         assert_eq!(daemon.get(path).status, 404, "{path}");
         let fields = [(crate::TOKEN, daemon.token())];
         let answer = send(daemon.address(), "POST", path, &fields, "{}");
-        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.status, 403, "{path}");
     }
 }
 

@@ -9,6 +9,7 @@ use super::Mock;
 pub struct Entry {
     /// As in the catalogue, with placeholders.
     pub pattern: String,
+    /// It exists in an instance that is configured with `{}`.
     pub always: bool,
     pub is_listing: bool,
     pub example: String,
@@ -29,7 +30,7 @@ impl Catalogue {
         let entries: Vec<Entry> = entries
             .map(|entry| Entry {
                 pattern: text(&entry["path"]),
-                always: entry["always"] == true,
+                always: entry["always"] == true || is_met(entry["path"].as_str()),
                 is_listing: entry["kind"] == "listing",
                 example: text(&entry["example"]),
             })
@@ -69,6 +70,26 @@ impl Catalogue {
     }
 }
 
+/// Conditions that every instance of ours meets: it has an IPv4 address. And one leaf of which the
+/// catalogue does not know what is in it, though its directory is listed.
+fn is_met(path: Option<&str>) -> bool {
+    let interface = "meta-data/network/interfaces/macs/{mac}";
+    let path = path.expect("a text");
+    matches!(
+        path.strip_prefix(interface).unwrap_or(path),
+        "meta-data/local-ipv4"
+            | "meta-data/metrics/vhostmd"
+            | "/local-hostname"
+            | "/local-ipv4s"
+            | "/subnet-ipv4-cidr-block"
+    ) || [
+        "meta-data/identity-credentials/",
+        "meta-data/instance-life-cycle",
+    ]
+    .iter()
+    .any(|always| path.starts_with(always))
+}
+
 pub fn mac_of(mock: &Mock) -> String {
     mock.text("/latest/meta-data/mac")
 }
@@ -101,7 +122,6 @@ pub fn imaginary() -> Value {
         "dynamic": {
             "instance-identity/pkcs7": "MIAGCSqGSIb3DQEHAqCAMIACAQExEXAMPLE",
             "instance-identity/rsa2048": "MIAGCSqGSIb3DQEHAqCAMIACAQExEXAMPLE2048",
-            "instance-identity/dsa2048": "MIAGCSqGSIb3DQEHAqCAMIACAQExEXAMPLEDSA",
             "instance-identity/signature":
                 "dExamplesignatureExamplesignatureExamplesignature0123456789+/=",
         },
@@ -129,6 +149,7 @@ pub fn with_every_condition(mut base: Value, catalogue: &Catalogue) -> Value {
         "ipv6",
         "kernel-id",
         "managed-ssh-keys/signer-cert",
+        "outpost-arn",
         "placement/group-name",
         "placement/host-id",
         "placement/partition-number",
@@ -146,7 +167,12 @@ pub fn with_every_condition(mut base: Value, catalogue: &Catalogue) -> Value {
     base["elastic_inference_associations"] = json!({"eia-bfa21c7904f64a82a21b9f4540169ce1": eia});
     let user = below("managed-ssh-keys/active-keys", "user");
     base["managed_ssh_keys_active_keys"] = json!({"ec2-user": user});
-    base["block_device_mapping"] = json!({"ebs1": "sdb", "ephemeral1": "sdc", "swap": "sda3"});
+    let ocsp = example("meta-data/managed-ssh-keys/signer-ocsp/");
+    base["managed_ssh_keys_signer_ocsp"] = json!({ ocsp: "MIIB" });
+    base["dynamic"]["instance-identity/dsa2048"] =
+        json!(example("dynamic/instance-identity/dsa2048"));
+    base["fws_instance_monitoring"] = json!("disabled");
+    base["block_device_mapping"] = json!({"ebs1": "sdf", "ephemeral1": "sdc", "swap": "sda3"});
     base["tags"] = json!({"Name": "MyInstance", "Environment": "test"});
     base["role"] = json!({"arn": ROLE_ARN, "credentials": {
         "access_key_id": "ASIAIOSFODNN7EXAMPLE",

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Mock, TOKEN, http};
+use super::{Answer, Connection, Mock, TOKEN, http};
 
 /// Everything below `from` (a directory, with its slash) by path: listings and values.
 pub type Tree = BTreeMap<String, Vec<u8>>;
 
-/// Walks everything below the directory `from`. Panics at a name that does not answer 200.
+/// Walks everything below the directory `from`. Panics at a name that does not answer 200, but for
+/// the two that EC2 lists at the top of a version whether they exist or not.
 pub fn crawl(mock: &Mock, from: &str) -> Tree {
     let mut walk = Walk {
         connection: mock.connect(),
@@ -41,6 +42,12 @@ fn is_index(directory: &str, name: &str) -> bool {
     directory.ends_with("/meta-data/public-keys/") && name.parse::<u32>().is_ok()
 }
 
+/// `/VERSION/user-data`, `/VERSION/dynamic/`.
+fn is_listed_anyway(path: &str) -> bool {
+    let below = path.trim_start_matches('/').split_once('/');
+    below.is_some_and(|(_, name)| name == "user-data" || name == "dynamic/")
+}
+
 struct Walk<'a> {
     connection: Connection,
     token: &'a str,
@@ -56,6 +63,9 @@ impl Walk<'_> {
         );
         for below in named(path, &listing) {
             assert!(!self.found.contains_key(&below), "{below} is listed twice");
+            if is_listed_anyway(&below) && self.ask(&below).status == 404 {
+                continue;
+            }
             match below.ends_with('/') {
                 true => self.directory(&below),
                 false => drop(self.fetch(&below)),
@@ -63,12 +73,15 @@ impl Walk<'_> {
         }
     }
 
-    fn fetch(&mut self, path: &str) -> Vec<u8> {
+    fn ask(&mut self, path: &str) -> Answer {
         let fields = [(TOKEN, self.token), ("Connection", "keep-alive")];
-        let answer = self
-            .connection
+        self.connection
             .send(http::request("GET", path, &fields))
-            .answer();
+            .answer()
+    }
+
+    fn fetch(&mut self, path: &str) -> Vec<u8> {
+        let answer = self.ask(path);
         assert_eq!(answer.status, 200, "{path} is listed");
         self.found.insert(path.to_owned(), answer.body.clone());
         answer.body

@@ -44,6 +44,7 @@ pub(super) struct Client {
     counts: [u64; Verdict::ALL.len()],
     /// Tokens it got, but for those that replace a refused one.
     tokens: u64,
+    /// Reads that were answered.
     reads: u64,
     /// The token it used last was refused.
     is_refused: bool,
@@ -108,7 +109,8 @@ impl Client {
 
     /// It asked for metadata.
     pub(super) fn read(&mut self, seen: &Seen) {
-        self.reads += 1;
+        // A read that was refused is what a token is asked for.
+        self.reads += u64::from(!matches!(seen.status, 401 | 403));
         let announces = match announcement(seen.path) {
             Announcement::No => {
                 let over = |at: &i64| seen.instance_ms > *at;
