@@ -13,7 +13,8 @@ const ROOT: &str = "/latest/";
 /// (reference/imds.md, section 1).
 const TOP: &[u8] = b"dynamic\nmeta-data\nuser-data";
 const DIRECTORIES: [&str; 2] = ["dynamic", "meta-data"];
-const USER_DATA: &str = "/latest/user-data";
+/// Listed also where there is none of it.
+const LISTED_ANYWAY: [&str; 2] = ["/latest/user-data", "/latest/dynamic/"];
 
 /// The deepest directory EC2 documents is the seventh, `ipv4-associations/` of an interface.
 const MAX_DEPTH: usize = 12;
@@ -120,8 +121,7 @@ impl Walk<'_> {
             Err(error) => error,
         };
         let missing = matches!(error, imds::Error::Status(404, _));
-        // Documented: the answer of an instance that was given no user data (section 9).
-        if missing && path == USER_DATA {
+        if missing && LISTED_ANYWAY.contains(&path) {
             return Ok(None);
         }
         self.printer.complain(path, &error);

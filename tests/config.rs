@@ -33,6 +33,11 @@ fn warnings(config: &Value) -> Vec<String> {
 fn a_wrong_type_or_an_impossible_value_is_named_with_its_place() {
     let long = "x".repeat(16385);
     for (config, place, said) in [
+        (json!({"tags": {"k8s.io/x": "1"}}), "tags", "\"k8s.io/x\""),
+        (json!({"faults": [{"path": "/a*b", "effect": "reset"}]}), "faults[0].path", "found \"/a*b\""),
+        (json!({"faults": [{"path": "/a**", "effect": "reset"}]}), "faults[0].path", "found \"/a**\""),
+        (json!({"faults": [{"path": "/a", "effect": "reset", "requests": 0}]}), "faults[0].requests", "expected a whole number >= 1, found 0"),
+        (json!({"events": [{"type": "rebalance-recommendation", "callers": 0}]}), "events[0].callers", "expected a whole number >= 1, found 0"),
         (json!({"instance_id": 7}), "instance_id", "found 7"),
         (json!({"instance_id": "i/1"}), "instance_id", "found \"i/1\""),
         (json!({"instance_id": "i\n1"}), "instance_id", "found \"i\\n1\""),
@@ -429,4 +434,92 @@ fn every_default_is_the_same_after_a_restart() {
         another.text(ami),
         "ids follow from the instance id"
     );
+}
+
+#[test]
+fn tags_that_are_not_shown_may_have_any_key() {
+    let tags = json!({"kubernetes.io/cluster/demo": "owned", "My Team": "a", "_index": "b"});
+    let config = json!({"tags": tags, "instance_metadata_tags": "disabled"});
+    assert_eq!(problems(&config), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_of_amazon_ec2_metadata_mock_is_recognised() {
+    for config in [
+        json!({"metadata": {"values": {"hostname": "h"}}}),
+        json!({"imdsv2": true, "metadata": {"paths": {"mac": "/x"}}, "server": {"port": "1"}}),
+        json!({"userdata": {"values": {"userdata": "aGk="}}}),
+    ] {
+        let said = problems(&config);
+        assert!(
+            said.len() == 1 && said[0].contains("amazon-ec2-metadata-mock"),
+            "{said:?}"
+        );
+        assert!(said[0].contains("imds_mock import"), "{said:?}");
+    }
+    // These are paths of our own.
+    let ours = json!({"metadata": {"values": "x", "paths": null}});
+    assert_eq!(problems(&ours), Vec::<String>::new());
+}
+
+#[test]
+fn dates_are_read_with_any_offset_and_shown_in_utc() {
+    let role = |expiration: &str| {
+        json!({"arn": "arn:aws:iam::123456789012:role/demo", "credentials": {
+            "access_key_id": "ASIAX", "secret_access_key": "s", "token": "t",
+            "expiration": expiration}})
+    };
+    let event = |time: &str| json!([{"type": "termination-time", "time": time}]);
+    for (given, shown) in [
+        ("2030-01-02T03:04:05Z", "2030-01-02T03:04:05Z"),
+        ("2030-01-02T03:04:05.999+02:00", "2030-01-02T01:04:05Z"),
+        ("9999-12-31T00:00:59-23:59", "9999-12-31T23:59:59Z"),
+        ("0000-01-01T23:59:00+23:59", "0000-01-01T00:00:00Z"),
+    ] {
+        let mock = Mock::start(&json!({"role": role(given), "events": event(given)}));
+        let path = "/latest/meta-data/spot/termination-time";
+        assert_eq!(mock.text(path), shown, "{given}");
+        let document = mock.text("/latest/meta-data/iam/security-credentials/demo");
+        let expiration = format!("\"Expiration\" : \"{shown}\"");
+        assert!(document.contains(&expiration), "{given}: {document}");
+    }
+    for given in [
+        "9999-12-31T23:59:59-23:59",
+        "0000-01-01T00:00:00+00:01",
+        "10000-01-01T00:00:00Z",
+        "2030-01-02T03:04:05",
+    ] {
+        for (config, place) in [
+            (json!({"role": role(given)}), "role.credentials.expiration"),
+            (json!({"events": event(given)}), "events[0].time"),
+        ] {
+            let said = problems(&config);
+            assert!(
+                said.len() == 1 && said[0].starts_with(&format!("{place}: expected a date")),
+                "{given}: {said:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_reload_survives_a_date_that_cannot_be_shown() {
+    let file = TempFile::new("{}");
+    let mut command = common::imds_mock();
+    command
+        .arg("--config")
+        .arg(file.path())
+        .args(["--port", "0"]);
+    let mock = Mock::spawn(command, 1, None);
+    std::fs::write(
+        file.path(),
+        json!({"role": {"arn": "arn:aws:iam::123456789012:role/demo", "credentials": {
+            "access_key_id": "ASIAX", "secret_access_key": "s", "token": "t",
+            "expiration": "9999-12-31T23:59:59-23:59"}}})
+        .to_string(),
+    )
+    .unwrap();
+    mock.signal("HUP");
+    mock.wait_for("role.credentials.expiration");
+    assert_eq!(mock.get("/latest/meta-data/instance-id").status, 200);
 }

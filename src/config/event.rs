@@ -123,7 +123,10 @@ impl EventSpec {
                 state: one_of(event, "state", &LIFECYCLE_STATES)?.to_owned(),
             },
             _ => EventKind::TerminationTime {
-                time: date(event, "time").or_else(|| missing(event, "time", "a date"))?,
+                time: match event.get("time") {
+                    None => missing(event, "time", date::EXPECTED)?,
+                    Some(_) => date(event, "time")?,
+                },
             },
         };
         Some(EventSpec {

@@ -240,3 +240,37 @@ fn many_paths_take_bounded_room() {
         assert!(verdicts.polls.len() <= MAX_POLLS);
     }
 }
+
+#[test]
+fn refused_reads_do_not_excuse_a_token_for_every_read() {
+    let refused = (0..20).map(|_| without_token(401));
+    let wasteful = (0..5).flat_map(|_| [put(200), read(MAC, 200)]);
+    let found = judge(refused.chain(wasteful));
+    assert!(found.contains(&(Verdict::TokenPerRequest, 5)), "{found:?}");
+}
+
+#[test]
+fn what_is_asked_of_other_clouds_earns_nothing() {
+    for path in [
+        "/computeMetadata/v1/",
+        "/metadata/instance",
+        "/opc/v2/instance/",
+        "/openstack",
+        "/2021-03-24/meta-data/",
+    ] {
+        for status in [401, 404] {
+            let seen = Seen {
+                path,
+                ..without_token(status)
+            };
+            assert_eq!(judge([seen]), [], "{path} {status}");
+        }
+    }
+    for path in ["/", "/latest", "/1.0/meta-data/x", "/latest/no/such"] {
+        let seen = Seen {
+            path,
+            ..without_token(401)
+        };
+        assert_eq!(judge([seen]), [(Verdict::NoToken, 1)], "{path}");
+    }
+}
