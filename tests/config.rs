@@ -222,7 +222,7 @@ fn nothing_null_and_empty_mean_the_same() {
     assert!(known.len() > 60, "{}", known.len());
     for key in known {
         for nothing in [json!(null), json!("")] {
-            let config = json!({key: nothing});
+            let config = json!({key.as_str(): nothing});
             assert_eq!(problems(&config), [""; 0], "{config}");
             assert_eq!(warnings(&config), [""; 0], "{config}");
         }

@@ -66,9 +66,7 @@ fn the_readme_names_no_flag_that_is_not_there() {
 #[test]
 fn every_key_is_in_the_readme_and_in_the_man_page() {
     let interface: Vec<String> = INTERFACE.iter().map(Category::key).collect();
-    let all = keys()
-        .into_iter()
-        .chain(interface.iter().map(String::as_str));
+    let all = keys().into_iter().chain(interface);
     for key in all {
         assert!(README.contains(&format!("`{key}`")), "README.md: {key}");
         let named = IMDS_MOCK_8
@@ -89,7 +87,7 @@ fn the_key_tables_of_the_readme_name_nothing_else() {
     for row in rows.lines().filter(|row| row.starts_with("| `")) {
         let cell = row.split('|').nth(1).unwrap();
         for key in cell.split('`').skip(1).step_by(2) {
-            assert!(known.contains(&key), "{key}");
+            assert!(known.contains(key), "{key}");
         }
     }
 }

@@ -89,14 +89,6 @@ impl EventSpec {
     /// Reads one object; `None` with problems noted.
     pub(super) fn read(event: &Section) -> Option<EventSpec> {
         let kind = one_of(event, "type", &TYPES)?;
-        let keys: &[&str] = match kind {
-            "spot-interruption" => &["action", "time"],
-            "rebalance-recommendation" => &[],
-            "scheduled-maintenance" => &["code", "description", "not_before", "not_after"],
-            "autoscaling-target-lifecycle-state" => &["state"],
-            _ => &["time"],
-        };
-        event.refuse_unknown(&[&["type", "in", "at", "callers", "clients"], keys].concat());
         let kind = match kind {
             "spot-interruption" => EventKind::SpotInterruption {
                 action: one_of(event, "action", &ACTIONS)?.to_owned(),
@@ -129,12 +121,14 @@ impl EventSpec {
                 },
             },
         };
-        Some(EventSpec {
+        let spec = EventSpec {
             kind,
             notice: notice(event),
             callers: event.count("callers"),
             clients: clients(event),
-        })
+        };
+        event.refuse_unknown();
+        Some(spec)
     }
 
     /// The object it was read from, in substance.

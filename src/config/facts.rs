@@ -49,9 +49,9 @@ pub fn stable_id(prefix: &str, of: &str) -> String {
 }
 
 impl Facts {
-    /// Reads the facts from the top of a configuration. `role_account` is the account that a
+    /// Reads the facts from the top of a configuration and its `network_interfaces`. `role_account` is the account that a
     /// role's ARN names.
-    pub(super) fn read(top: &Section, role_account: Option<&str>) -> Facts {
+    pub(super) fn read(top: &Section, interfaces: &[Section], role_account: Option<&str>) -> Facts {
         let text = |key: &str| top.text(key).map(str::to_owned);
         let name = |key: &str| {
             top.parsed(key, "a name without slashes", |text| {
@@ -78,11 +78,8 @@ impl Facts {
             instance_id,
             region,
         };
-        let items = top.items("network_interfaces");
-        let sections =
-            (items.into_iter()).filter_map(|(place, item)| Section::of(place, item, top.report));
-        for (index, section) in sections.enumerate() {
-            let interface = facts.interface(index, Some(&section), top);
+        for (index, section) in interfaces.iter().enumerate() {
+            let interface = facts.interface(index, Some(section), top);
             facts.interfaces.push(interface);
         }
         if facts.interfaces.is_empty() {

@@ -122,27 +122,6 @@ impl FaultSpec {
             None if fault.get("sequence").is_some() => "status",
             _ => one_of(fault, "effect", &EFFECTS)?,
         };
-        let own: &[&str] = match name {
-            "status" => &["status"],
-            "delay" => &["delay_ms", "jitter_ms"],
-            "slow" => &["bytes_per_second"],
-            "truncate" => &["bytes"],
-            "throttle" => &["requests_per_second"],
-            _ => &[],
-        };
-        let general: &[&str] = &[
-            "path",
-            "effect",
-            "sequence",
-            "repeat",
-            "rate",
-            "seed",
-            "requests",
-            "seconds",
-            "clients",
-            "per_client",
-        ];
-        fault.refuse_unknown(&[general, own].concat());
         let effect = effect(fault, name)?;
         let sequence = sequence(fault, name, effect);
         let expected = "a path such as /latest/user-data, or a prefix that ends in *";
@@ -155,7 +134,7 @@ impl FaultSpec {
         if seed.is_some() && rate.is_none() {
             fault.problem("seed", "it needs \"rate\"");
         }
-        Some(FaultSpec {
+        let spec = FaultSpec {
             path,
             effect,
             sequence,
@@ -165,7 +144,9 @@ impl FaultSpec {
             clients: clients(fault),
             per_client: fault.flag("per_client"),
             given: fault.values().clone(),
-        })
+        };
+        fault.refuse_unknown();
+        Some(spec)
     }
 }
 

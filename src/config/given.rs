@@ -41,7 +41,6 @@ pub(super) fn ssh_public_keys(top: &Section) -> Vec<SshKey> {
                 let Some(section) = Section::of(place, item, top.report) else {
                     continue;
                 };
-                section.warn_unknown(&["name", "openssh_key"]);
                 let name =
                     section.parsed("name", "a name without =", |name| Some(name).filter(legal));
                 match section.any_text("openssh_key") {
@@ -51,6 +50,7 @@ pub(super) fn ssh_public_keys(top: &Section) -> Vec<SshKey> {
                     }),
                     None => section.problem("openssh_key", "missing: the public key's text"),
                 }
+                section.warn_unknown();
             }
         }
     }

@@ -12,7 +12,7 @@ mod report;
 mod role;
 mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,33 +40,6 @@ use crate::role::RoleArn;
 
 /// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Keys that no table and no fact names.
-const OTHER_KEYS: &[&str] = &[
-    "account_id",
-    "allow_from",
-    "allowed_hosts",
-    "architecture",
-    "default_delay_ms",
-    "dynamic",
-    "endpoint_delay_ms",
-    "events",
-    "faults",
-    "force_status",
-    "http_endpoint",
-    "http_put_response_hop_limit",
-    "http_tokens",
-    "identity_document",
-    "instance_metadata_tags",
-    "metadata",
-    "network_interfaces",
-    "role",
-    "ssh_public_keys",
-    "tags",
-    "user_data",
-    "user_data_base64",
-    "user_data_file",
-];
 
 /// An instance as configured, every default filled in.
 pub struct Config {
@@ -138,7 +111,7 @@ impl Config {
         }
         let top = Section::new("", &raw, &report);
         let config = Config::read(&top, directory);
-        top.warn_unknown(&known_keys());
+        top.warn_unknown();
         let mut problems = report.problems.into_inner();
         // A value that several others follow from is read once for each.
         problems.sort_by(|a, b| (&a.place, &a.what).cmp(&(&b.place, &b.what)));
@@ -157,18 +130,17 @@ impl Config {
 
     fn read(top: &Section, directory: &Path) -> Config {
         let arn = role::arn(top);
-        let facts = Facts::read(top, arn.as_ref().map(RoleArn::account));
+        let sections = top.sections("network_interfaces");
+        let facts = Facts::read(top, &sections, arn.as_ref().map(RoleArn::account));
         let role = role::read(top, arn.as_ref(), &facts.region, &facts.instance_id);
-        let sections = top.items("network_interfaces");
         let nothing = Map::new();
-        let interfaces = (facts.interfaces.iter().enumerate())
-            .map(|(index, interface)| {
-                let section = (sections.get(index))
-                    .and_then(|(place, item)| Section::of(place.clone(), item, top.report));
-                let section = section.unwrap_or(Section::new("", &nothing, top.report));
-                let keys: Vec<String> = INTERFACE.iter().map(Category::key).collect();
-                section.warn_unknown(&keys.iter().map(String::as_str).collect::<Vec<_>>());
-                category::read_all(INTERFACE, &section, interface)
+        let nothing = Section::new("", &nothing, top.report);
+        let interfaces = (facts.interfaces.iter())
+            .map(|interface| {
+                let section = sections.get(interface.index).unwrap_or(&nothing);
+                let values = category::read_all(INTERFACE, section, interface);
+                section.warn_unknown();
+                values
             })
             .collect();
         Config {
@@ -222,7 +194,7 @@ impl Config {
                     .collect(),
             },
             role,
-            raw: without_secrets(top.values()),
+            raw: without_secrets(top),
             facts,
         }
     }
@@ -284,21 +256,12 @@ impl Config {
     }
 }
 
-fn known_keys() -> Vec<&'static str> {
-    static KEYS: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
-        let tables = META_DATA.iter().chain(DYNAMIC).map(Category::key);
-        tables
-            .chain(OTHER_KEYS.iter().map(|key| key.to_string()))
-            .collect()
-    });
-    KEYS.iter().map(String::as_str).collect()
-}
-
 /// Every key of config.json, sorted: for the tests that hold the documents to it.
-pub fn keys() -> Vec<&'static str> {
-    let mut keys = known_keys();
-    keys.sort_unstable();
-    keys
+pub fn keys() -> BTreeSet<String> {
+    let (nothing, report) = (Map::new(), Report::default());
+    let top = Section::new("", &nothing, &report);
+    Config::read(&top, Path::new(""));
+    top.asked()
 }
 
 /// Whether it is a configuration of amazon-ec2-metadata-mock.
@@ -314,10 +277,10 @@ fn milliseconds(value: &Value) -> Option<Duration> {
 }
 
 /// The object with its secrets made null, and without what is ignored.
-fn without_secrets(raw: &Map<String, Value>) -> Map<String, Value> {
-    let mut raw = raw.clone();
-    let known = known_keys();
-    raw.retain(|key, _| known.contains(&key.as_str()));
+fn without_secrets(top: &Section) -> Map<String, Value> {
+    let mut raw = top.values().clone();
+    let known = top.asked();
+    raw.retain(|key, _| known.contains(key));
     if let Some(role) = raw.get_mut("role") {
         role::without_secrets(role);
     }
@@ -326,9 +289,7 @@ fn without_secrets(raw: &Map<String, Value>) -> Map<String, Value> {
 
 /// An array of objects.
 fn objects<T>(top: &Section, key: &str, read: fn(&Section) -> Option<T>) -> Vec<T> {
-    (top.items(key).into_iter())
-        .filter_map(|(place, item)| read(&Section::of(place, item, top.report)?))
-        .collect()
+    top.sections(key).iter().filter_map(read).collect()
 }
 
 fn allow_from(top: &Section) -> Vec<IpNet> {

@@ -2,6 +2,7 @@
 //! notes it: the place (a key path), what was expected, what was found.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -69,11 +70,12 @@ fn quote(value: &Value) -> String {
 }
 
 /// One JSON object of the configuration. Missing, `null` and `""` all mean not configured
-/// (design, D4).
+/// (design, D4). It remembers which keys it was asked for: the others are unknown.
 pub(super) struct Section<'a> {
     place: String,
     values: &'a Map<String, Value>,
     pub(super) report: &'a Report,
+    asked: RefCell<BTreeSet<String>>,
     /// Its values are secrets: errors do not quote them.
     secret: bool,
 }
@@ -84,6 +86,7 @@ impl<'a> Section<'a> {
             place: place.to_owned(),
             values,
             report,
+            asked: RefCell::default(),
             secret: false,
         }
     }
@@ -97,6 +100,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.asked.borrow_mut().insert(key.to_owned());
         self.values
             .get(key)
             .filter(|value| !value.is_null() && value.as_str() != Some(""))
@@ -231,6 +235,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The objects of an array.
+    pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        let items = self.items(key).into_iter();
+        items
+            .filter_map(|(place, item)| Section::of(place, item, self.report))
+            .collect()
+    }
+
     /// The object at `key`.
     pub(super) fn section(&self, key: &str) -> Option<Section<'a>> {
         Section::of(self.place(key), self.get(key)?, self.report)
@@ -244,22 +256,15 @@ impl<'a> Section<'a> {
             return None;
         };
         Some(Section {
-            place: self.place(key),
-            values,
-            report: self.report,
             secret: true,
+            ..Section::new(&self.place(key), values, self.report)
         })
     }
 
     /// `value` as an object that stands at `place`.
     pub(super) fn of(place: String, value: &'a Value, report: &'a Report) -> Option<Section<'a>> {
         match value.as_object() {
-            Some(values) => Some(Section {
-                place,
-                values,
-                report,
-                secret: false,
-            }),
+            Some(values) => Some(Section::new(&place, values, report)),
             None => {
                 report.expected(place, "an object", value);
                 None
@@ -279,38 +284,38 @@ impl<'a> Section<'a> {
         self.report.expected(place, expected, found);
     }
 
-    /// Warns about keys that are not in `known`, with the nearest that is.
-    pub(super) fn warn_unknown(&self, known: &[&str]) {
-        for (key, hint) in self.unknown(known) {
+    /// Every key it was asked for, sorted, whether it is there or not.
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
+    /// Warns about keys that it was not asked for, with the nearest that it was.
+    pub(super) fn warn_unknown(&self) {
+        for (key, hint) in self.unknown() {
             let what = format!("unknown key, ignored{hint}");
             self.report.warning(self.place(key), what);
         }
     }
 
-    /// Notes a problem for keys that are not in `known`: a program wrote them, and must be told.
-    pub(super) fn refuse_unknown(&self, known: &[&str]) {
-        for (key, hint) in self.unknown(known) {
+    /// Notes a problem for keys that it was not asked for: a program wrote them, and must be told.
+    pub(super) fn refuse_unknown(&self) {
+        for (key, hint) in self.unknown() {
             self.problem(key, format!("unknown here{hint}"));
         }
     }
 
-    /// Keys that are not in `known`, with the nearest that is, if one is near.
-    fn unknown(&self, known: &[&str]) -> Vec<(&'a str, String)> {
-        let mut unknown = Vec::new();
-        for key in self
-            .values
-            .keys()
-            .filter(|key| !known.contains(&key.as_str()))
-        {
-            let nearest = known
-                .iter()
-                .map(|name| (distance(key, name), name))
+    /// Keys that it was not asked for, with the nearest that it was, if one is near.
+    fn unknown(&self) -> Vec<(&'a str, String)> {
+        let asked = self.asked.borrow();
+        let unknown = self.values.keys().filter(|key| !asked.contains(*key));
+        let with_hint = unknown.map(|key| {
+            let nearest = (asked.iter().map(|name| (distance(key, name), name)))
                 .min()
                 .filter(|(distance, name)| *distance <= name.len().div_ceil(3));
             let hint = nearest.map(|(_, name)| format!("; did you mean {name:?}?"));
-            unknown.push((key.as_str(), hint.unwrap_or_default()));
-        }
-        unknown
+            (key.as_str(), hint.unwrap_or_default())
+        });
+        with_hint.collect()
     }
 }
 

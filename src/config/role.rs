@@ -114,7 +114,10 @@ pub(super) fn read(
     instance_id: &str,
 ) -> Option<RoleSource> {
     let role = top.section("role")?;
-    role.warn_unknown(KEYS);
+    for key in KEYS {
+        role.get(key);
+    }
+    role.warn_unknown();
     if role.get("arn").is_none() {
         if KEYS.iter().any(|key| role.get(key).is_some()) {
             role.problem("arn", "missing: the role that the rest is about");
@@ -138,7 +141,10 @@ pub(super) fn read(
 }
 
 fn credentials(section: &Section) -> Option<StaticState> {
-    section.warn_unknown(CREDENTIAL_KEYS);
+    for key in CREDENTIAL_KEYS {
+        section.get(key);
+    }
+    section.warn_unknown();
     let required = |key: &str| {
         if section.get(key).is_none() {
             section.problem(key, "missing: a secret that has to be filled in");
