@@ -11,6 +11,8 @@ pub mod date;
 pub mod http;
 pub mod imds;
 pub mod log;
+pub mod metadata;
+pub mod observe;
 pub mod privileges;
 pub mod region;
 pub mod role;

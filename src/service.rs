@@ -12,9 +12,11 @@ use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
-use crate::imds::observer::{Arrival, Observer};
+use crate::imds::faults::Injection;
 use crate::imds::{Imds, Instance, RoleSlot};
 use crate::log::{self, Log};
+use crate::metadata::ec2::{self, admits};
+use crate::observe::observer::{Arrival, Observer};
 use crate::role::{self, Role};
 
 /// What a mock is made of, ready to be served.
@@ -201,13 +203,18 @@ impl Service for MetadataService {
 
     fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
         let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
-        let verdict = self.imds.judge(request);
-        wait(verdict.wait);
-        let reply = self.imds.route(request, verdict.effect);
+        let instance = self.imds.instance();
+        let injection = match admits(&instance, request) {
+            true => self.imds.faults.inject(&instance.config, request),
+            // Who is refused is not made to wait.
+            false => Injection::default(),
+        };
+        wait(injection.wait);
+        let answer = ec2::answer(&self.imds, &instance, request, injection);
         if let Some((observer, arrival)) = watched {
-            observer.note(&self.imds, request, &arrival, &verdict, &reply);
+            observer.note(&self.imds.clock, request, &arrival, answer.outcome);
         }
-        reply
+        answer.reply
     }
 
     fn refusal(&self, status: u16) -> Reply {

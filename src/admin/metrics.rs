@@ -8,7 +8,7 @@ use super::not_allowed;
 use crate::config::RoleSource;
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
-use crate::imds::observer::Observer;
+use crate::observe::observer::Observer;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 /// What the role can be; exactly one of them is 1.

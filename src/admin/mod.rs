@@ -20,7 +20,7 @@ use crate::access::AdminSecret;
 use crate::config::{Config, Problem, RoleSource};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
-use crate::imds::observer::Observer;
+use crate::observe::observer::Observer;
 
 /// Reads the configuration again: the new one with what deserves a warning, or what is wrong.
 pub type Loader = Arc<dyn Fn() -> Result<(Config, Vec<Problem>), Vec<Problem>> + Send + Sync>;

@@ -62,7 +62,8 @@ impl Imds {
         let instance = self.instance();
         let showing = self.events.showing(&self.clock, None, path);
         let tree = instance.view(&self.events, showing, &self.clock);
-        tree.get(Version::NEWEST, path).ok_or(Refused::NotThere)
+        let found = tree.get(Version::NEWEST, path);
+        found.map(|found| found.entity).ok_or(Refused::NotThere)
     }
 
     /// Removes a value, or a directory with all that is below it, which has to be there.

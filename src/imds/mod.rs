@@ -1,50 +1,31 @@
-//! The metadata service: which request gets which answer. [`Imds::route`] is the order of checks
-//! (design, D3); it knows no socket and never waits.
+//! One simulated instance: what it says of itself, and what comes over it.
 
 pub mod changes;
 mod dynamic;
 pub mod events;
 pub mod faults;
 mod iam;
-pub mod journal;
+pub mod meaning;
 mod meta_data;
-pub mod observer;
 pub mod token;
 pub mod tree;
-pub mod verdicts;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::clock::{Clock, SECOND_US};
-use crate::config::{Config, Effect, Problem, RoleSource};
-use crate::http::{Delivery, Entity, Method, Reply, Request};
+use crate::clock::Clock;
+use crate::config::{Config, Problem, RoleSource};
+use crate::http::Entity;
 use crate::role::{Role, Spec};
 use crate::version::{self, Version};
 use events::{Events, Showing};
-use faults::{Faults, Verdict};
-use token::{Tokens, Ttl};
-use tree::{Conflict, Leaf, Leaves, Tree};
+use faults::Faults;
+use token::Tokens;
+use tree::{Conflict, Found, Leaf, Leaves, Tree};
 
-const TOKEN_PATH: &str = "/latest/api/token";
-/// The field that carries a token.
-pub const TOKEN: &str = "X-aws-ec2-metadata-token";
-const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
-/// The field of answers; EC2 capitalises it so (reference/imds.md, section 4).
-const TTL_FIELD: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 /// Sets of events whose trees are kept.
 const MAX_VIEWS: usize = 64;
-/// What a client gets that is to stumble over its parser.
-const WRONG_JSON: &str = "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : ";
-/// What `Allow` says at the token path, and everywhere else (reference/imds.md, section 2).
-const TOKEN_METHODS: &str = "OPTIONS, PUT";
-const READ_METHODS: &str = "OPTIONS, GET, HEAD";
-
-/// Whether tokens are issued at `path`: a PUT may have a slash behind it (reference/imds.md,
-/// section 2). What other methods get there nobody saw, so that is a path like any other.
-pub fn issues_tokens(path: &str) -> bool {
-    path.strip_suffix('/').unwrap_or(path) == TOKEN_PATH
-}
 
 /// The role that obtains credentials from STS: started after the instance was built and checked.
 pub type RoleSlot = Arc<OnceLock<Arc<Role>>>;
@@ -61,6 +42,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The versions, as `/` lists them.
+    pub fn versions(&self) -> Arc<Entity> {
+        self.versions.clone()
+    }
+
     /// Builds the tree. The problems are paths of the configuration that contradict each other.
     /// Credentials that STS hands out are read from `role`, once it is there.
     pub fn new(
@@ -164,6 +150,21 @@ impl Imds {
         instance.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What `version` has at `path` for a client, or for everyone.
+    pub fn get(
+        &self,
+        instance: &Instance,
+        version: Version,
+        path: &str,
+        client: Option<IpAddr>,
+    ) -> Option<Found> {
+        let showing = (self.events).showing(&self.clock, client, path.trim_end_matches('/'));
+        match showing.is_empty() {
+            true => instance.tree.get(version, path),
+            false => (instance.view(&self.events, showing, &self.clock)).get(version, path),
+        }
+    }
+
     /// Replaces the instance by what `config` says: requests see the old one or the new one, whole.
     /// Tokens, events, faults and the role's credentials stay, changed values do not. Returns what
     /// of it has to wait for a restart. The problems are paths that contradict each other; then
@@ -197,132 +198,5 @@ impl Imds {
             .instance
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(instance);
-    }
-
-    /// What goes wrong with the request, and how long it has to wait before [`Imds::route`] is
-    /// asked with the effect.
-    pub fn judge(&self, request: &Request) -> Verdict {
-        let instance = self.instance();
-        let config = &instance.config;
-        if !config.endpoint_enabled || !config.rules.admit_request(request) {
-            return Verdict::default();
-        }
-        let verdict = self.faults.judge(request);
-        Verdict {
-            wait: verdict.wait + faults::delay(config, request),
-            ..verdict
-        }
-    }
-
-    /// Answers a request, with `effect` as the one thing that goes wrong.
-    pub fn route(&self, request: &Request, effect: Option<Effect>) -> Reply {
-        let spoiled = |delivery, reply| Reply { delivery, ..reply };
-        match effect {
-            None => self.answer(request, false),
-            Some(Effect::ExpiredToken) => self.answer(request, true),
-            Some(Effect::Status(status)) => Reply::empty(status),
-            Some(Effect::WrongJson) => {
-                Reply::ok(Arc::new(Entity::new("text/plain", None, WRONG_JSON)))
-            }
-            Some(Effect::Slow { bytes_per_second }) => spoiled(
-                Delivery::Slow { bytes_per_second },
-                self.answer(request, false),
-            ),
-            Some(Effect::Truncate { bytes }) => {
-                spoiled(Delivery::Truncated { bytes }, self.answer(request, false))
-            }
-            Some(Effect::Reset) => spoiled(Delivery::Reset, Reply::empty(0)),
-            Some(Effect::NoAnswer) => spoiled(Delivery::NoAnswer, Reply::empty(0)),
-            // Faults turn these into a wait and a status.
-            Some(Effect::Delay { .. } | Effect::Throttle { .. }) => self.answer(request, false),
-        }
-    }
-
-    /// The order of checks. With `token_is_dead` the request's token, or the one it asks for, is
-    /// taken for expired.
-    fn answer(&self, request: &Request, token_is_dead: bool) -> Reply {
-        let instance = self.instance();
-        let config = &instance.config;
-        if !config.endpoint_enabled || !config.rules.admit_request(request) {
-            return Reply::empty(403);
-        }
-        if request.method == Method::Put && issues_tokens(request.path) {
-            return self.issue_token(config, request, token_is_dead);
-        }
-        if let Some(status) = faults::forced_status(config, request) {
-            return Reply::empty(status);
-        }
-        if request.path == TOKEN_PATH {
-            return match request.method {
-                Method::Options => Reply {
-                    allow: Some(TOKEN_METHODS),
-                    ..Reply::empty(200)
-                },
-                _ => Reply::not_allowed(TOKEN_METHODS),
-            };
-        }
-        let remaining = match request.field(TOKEN) {
-            Some(token) => match self.tokens.remaining(token, self.clock.monotonic_us()) {
-                None => return Reply::empty(401),
-                remaining => remaining,
-            },
-            None if config.tokens_required || request.has_field(TOKEN) => return Reply::empty(401),
-            None => None,
-        };
-        if token_is_dead {
-            return Reply::empty(401);
-        }
-        let reply = match request.method {
-            Method::Get | Method::Head => self
-                .find(&instance, request)
-                .map_or_else(|| Reply::page(404), Reply::ok),
-            Method::Options => Reply {
-                allow: Some(READ_METHODS),
-                ..Reply::empty(200)
-            },
-            // Of all other methods nobody says what they would be allowed for.
-            _ => Reply::empty(403),
-        };
-        Reply {
-            first_field: remaining.map(|seconds| (TTL_FIELD, seconds)),
-            ..reply
-        }
-    }
-
-    /// What stands at the path, for this caller.
-    fn find(&self, instance: &Instance, request: &Request) -> Option<Arc<Entity>> {
-        let path = request.path.trim_start_matches('/');
-        if path.is_empty() {
-            return Some(instance.versions.clone());
-        }
-        let (version, path) = path.split_once('/').unwrap_or((path, ""));
-        let version = Version::parse(version)?;
-        let client = Some(request.caller.address);
-        let showing = (self.events).showing(&self.clock, client, path.trim_end_matches('/'));
-        match showing.is_empty() {
-            true => instance.tree.get(version, path),
-            false => (instance.view(&self.events, showing, &self.clock)).get(version, path),
-        }
-    }
-
-    /// `PUT /latest/api/token` (reference/imds.md, section 2).
-    fn issue_token(&self, config: &Config, request: &Request, is_dead: bool) -> Reply {
-        if request.has_field("X-Forwarded-For") {
-            return Reply::empty(403);
-        }
-        let Some(ttl) = request.field(TOKEN_TTL).and_then(Ttl::parse) else {
-            return Reply::empty(400);
-        };
-        let born_dead = i64::from(ttl.seconds()) * SECOND_US;
-        let now_us = self.clock.monotonic_us() - if is_dead { born_dead } else { 0 };
-        match self.tokens.issue(request.caller.address, ttl, now_us) {
-            Ok(token) => Reply {
-                first_field: Some((TTL_FIELD, ttl.seconds())),
-                hop_limit: config.hop_limit,
-                ..Reply::ok(Arc::new(Entity::token(token)))
-            },
-            // The system has no random bytes: a client may try again.
-            Err(_) => Reply::empty(503),
-        }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Seen, Verdict};
+use crate::imds::meaning::Meaning;
 
 /// Tokens from which on a client can be blamed for asking one a read.
 const TOKENS_TO_BLAME: u64 = 5;
@@ -110,7 +111,7 @@ impl Client {
     /// It asked for metadata.
     pub(super) fn read(&mut self, seen: &Seen) {
         // A read that was refused is what a token is asked for.
-        self.reads += u64::from(!matches!(seen.status, 401 | 403));
+        self.reads += u64::from(!matches!(seen.outcome.status, 401 | 403));
         let announces = match announcement(seen.path) {
             Announcement::No => {
                 let over = |at: &i64| seen.instance_ms > *at;
@@ -123,10 +124,10 @@ impl Client {
             Announcement::Action => &mut self.interruptions[0],
             Announcement::Termination => &mut self.interruptions[1],
         };
-        match (seen.interruption_ms, seen.status) {
-            (Some(at), _) => *announces = Some(at),
-            (None, 404) => *announces = None,
-            (None, _) => {}
+        match (seen.outcome.meaning, seen.outcome.status) {
+            (Meaning::Interruption(at), _) => *announces = Some(at.unix_ms()),
+            (_, 404) => *announces = None,
+            _ => {}
         }
     }
 }
