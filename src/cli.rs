@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use imds_mock::config::{Flag, Source};
-use imds_mock::observe::verdicts::Verdict;
+use imds_mock::observe::Verdict;
 use lexopt::prelude::*;
 
 use crate::fail_on;

@@ -340,7 +340,7 @@ fn load_again(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
 /// Reads the configuration again; keeps the old one where the new one is wrong.
 fn reload(mock: &Mock, source: &Source, report: &Report) {
     let reloaded = load_again(source).and_then(|(config, mut warnings)| {
-        warnings.extend(mock.imds.load(config)?);
+        warnings.extend(mock.instance.load(config)?);
         Ok(warnings)
     });
     match reloaded {

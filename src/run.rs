@@ -136,7 +136,7 @@ pub fn until_it_ends(
     signals: &mut Signals,
     report: &Report,
 ) -> u8 {
-    if let Some(signal) = wait_for_role(mock.imds.role().as_deref(), signals) {
+    if let Some(signal) = wait_for_role(mock.instance.role().as_deref(), signals) {
         return BY_SIGNAL + signal as u8;
     }
     let mut child = match process(line, endpoints).spawn() {
@@ -150,7 +150,7 @@ pub fn until_it_ends(
         }
     };
     // Not earlier: the command would inherit it.
-    if mock.imds.instance().config.role.is_some()
+    if mock.instance.snapshot().config.role.is_some()
         && let Err(e) = privileges::disable_core_dumps()
     {
         report(&format!("warning: cannot switch core dumps off: {e}"));

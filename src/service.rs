@@ -12,17 +12,17 @@ use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
-use crate::imds::faults::Injection;
-use crate::imds::{Imds, Instance};
+use crate::instance::Injection;
+use crate::instance::{Instance, Snapshot};
 use crate::log::{self, Log};
 use crate::metadata::ec2::{self, admits};
-use crate::observe::observer::{Arrival, Observer};
+use crate::observe::{Arrival, Observer};
 use crate::role::{self, Role};
 
 /// What a mock is made of, ready to be served.
 pub struct Parts {
     clock: Arc<Clock>,
-    instance: Instance,
+    snapshot: Snapshot,
     observer: Option<Arc<Observer>>,
 }
 
@@ -37,7 +37,7 @@ impl Parts {
         let role = config.role.clone();
         let role = role.map(|source| Role::new(source, clock.now()));
         Ok(Parts {
-            instance: Instance::new(config, role, &clock)?,
+            snapshot: Snapshot::new(config, role, &clock)?,
             clock,
             observer: None,
         })
@@ -45,7 +45,7 @@ impl Parts {
 
     /// Starts the role, if the configuration names one of STS.
     pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
-        let role = self.instance.role.as_ref();
+        let role = self.snapshot.role.as_ref();
         role.map_or(Ok(()), |role| role.start(options))
     }
 
@@ -57,7 +57,7 @@ impl Parts {
 
     /// The configuration behind it.
     pub fn config(&self) -> &Config {
-        &self.instance.config
+        &self.snapshot.config
     }
 }
 
@@ -75,7 +75,7 @@ pub struct AdminParts {
 
 /// A mock that serves, or is about to.
 pub struct Mock {
-    pub imds: Arc<Imds>,
+    pub instance: Arc<Instance>,
     /// What is known of the clients, if they are watched.
     pub observer: Option<Arc<Observer>>,
     /// Always there once [`Mock::prepare`] has returned.
@@ -98,9 +98,9 @@ impl Mock {
             parts.watch();
         }
         let observer = parts.observer;
-        let imds = Arc::new(Imds::new(parts.instance, parts.clock));
+        let instance = Arc::new(Instance::new(parts.snapshot, parts.clock));
         let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
-            imds: imds.clone(),
+            instance: instance.clone(),
             observer: observer.clone(),
             requests,
             refused: Reported::default(),
@@ -116,7 +116,7 @@ impl Mock {
             // The server owns the service, so the service must not own the server.
             let server = Arc::downgrade(&server);
             let admin_service = Admin {
-                imds: imds.clone(),
+                instance: instance.clone(),
                 load: admin.load,
                 secret: admin.secret,
                 observer: observer.clone(),
@@ -134,7 +134,7 @@ impl Mock {
         let prepared = Server::prepare(listeners, limits, move |what| report(what))?;
         server.get_or_init(|| prepared);
         Ok(Mock {
-            imds,
+            instance,
             observer,
             server,
         })
@@ -151,7 +151,7 @@ impl Mock {
     /// at most `limit`.
     pub fn stop(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        let role = self.imds.role();
+        let role = self.instance.role();
         if let Some(role) = &role {
             role.stop();
         }
@@ -166,7 +166,7 @@ impl Mock {
 
 /// [`Imds`] as a server sees it.
 struct MetadataService {
-    imds: Arc<Imds>,
+    instance: Arc<Instance>,
     observer: Option<Arc<Observer>>,
     requests: Option<Log>,
     refused: Reported,
@@ -179,15 +179,15 @@ impl Service for MetadataService {
     }
 
     fn unix_ms(&self) -> i64 {
-        self.imds.clock.unix_ms()
+        self.instance.clock.unix_ms()
     }
 
     fn judges_callers(&self) -> bool {
-        self.imds.instance().config.rules.judge_callers()
+        self.instance.snapshot().config.rules.judge_callers()
     }
 
     fn admits(&self, caller: Caller) -> bool {
-        let admitted = self.imds.instance().config.rules.admit(caller);
+        let admitted = self.instance.snapshot().config.rules.admit(caller);
         if !admitted && self.refused.first_time(caller.address) {
             let address = caller.address;
             (self.report)(&format!(
@@ -200,16 +200,16 @@ impl Service for MetadataService {
 
     fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
         let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
-        let instance = self.imds.instance();
-        let injection = match admits(&instance, request) {
-            true => self.imds.faults.inject(&instance.config, request),
+        let snapshot = self.instance.snapshot();
+        let injection = match admits(&snapshot, request) {
+            true => self.instance.faults.inject(&snapshot.config, request),
             // Who is refused is not made to wait.
             false => Injection::default(),
         };
         wait(injection.wait);
-        let answer = ec2::answer(&self.imds, &instance, request, injection);
+        let answer = ec2::answer(&self.instance, &snapshot, request, injection);
         if let Some((observer, arrival)) = watched {
-            observer.note(&self.imds.clock, request, &arrival, answer.outcome);
+            observer.note(&self.instance.clock, request, &arrival, answer.outcome);
         }
         answer.reply
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use imds_mock::config::Config;
-use imds_mock::imds::tree::Leaves;
+use imds_mock::instance::Leaves;
 use imds_mock::service::Parts;
 use imds_mock::version::Version;
 

@@ -1,7 +1,7 @@
 //! Any paths make a tree or a conflict, and no path found in a tree lies outside it.
 #![no_main]
 
-use imds_mock::imds::tree::Leaves;
+use imds_mock::instance::Leaves;
 use imds_mock::version::Version;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {

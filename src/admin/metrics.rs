@@ -6,24 +6,29 @@ use std::sync::Arc;
 
 use super::not_allowed;
 use crate::http::{Entity, Method, Reply, Request};
-use crate::imds::Imds;
-use crate::observe::observer::Observer;
+use crate::instance::Instance;
+use crate::observe::Observer;
 use crate::role::Phase;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
 /// `GET /metrics`. `connections` is how many are open now.
-pub fn route(imds: &Imds, observer: &Observer, connections: usize, request: &Request) -> Reply {
+pub fn route(
+    instance: &Instance,
+    observer: &Observer,
+    connections: usize,
+    request: &Request,
+) -> Reply {
     match request.method {
         Method::Get | Method::Head => {
-            let text = text(imds, observer, connections);
+            let text = text(instance, observer, connections);
             Reply::ok(Arc::new(Entity::new(CONTENT_TYPE, None, text)))
         }
         _ => not_allowed("GET, HEAD"),
     }
 }
 
-fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
+fn text(instance: &Instance, observer: &Observer, connections: usize) -> String {
     let mut out = String::new();
     family(
         &mut out,
@@ -35,7 +40,10 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
             .iter()
             .map(|((protocol, status), count)| {
                 let imds = protocol.map_or("none", |protocol| protocol.name());
-                (format!("{{status=\"{status}\",imds=\"{imds}\"}}"), count)
+                (
+                    format!("{{status=\"{status}\",imds=\"{imds}\"}}"),
+                    count,
+                )
             }),
     );
     family(
@@ -43,7 +51,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "tokens_live",
         "gauge",
         "Session tokens that have been issued and have not expired.",
-        alone(imds.tokens.live(imds.clock.monotonic_us())),
+        alone(instance.tokens.live(instance.clock.monotonic_us())),
     );
     family(
         &mut out,
@@ -52,7 +60,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "Open connections to both services, this one included.",
         alone(connections),
     );
-    let role = imds.role();
+    let role = instance.role();
     let phase = role.as_ref().map(|role| role.phase());
     let phases = [None].into_iter().chain(Phase::ALL.map(Some));
     family(
@@ -86,7 +94,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "faults_applied_total",
         "counter",
         "Requests to which a fault happened.",
-        alone(imds.faults.applied()),
+        alone(instance.faults.applied()),
     );
     out
 }

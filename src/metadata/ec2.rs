@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::clock::SECOND_US;
 use crate::config::Effect;
 use crate::http::{Delivery, Entity, Method, Reply, Request};
-use crate::imds::faults::{Injection, forced_status};
-use crate::imds::meaning::Meaning;
-use crate::imds::token::{TOKEN, Ttl};
-use crate::imds::tree::Found;
-use crate::imds::{Imds, Instance};
-use crate::observe::outcome::{Asked, Outcome, Protocol};
+use crate::instance::Found;
+use crate::instance::Meaning;
+use crate::instance::{Injection, forced_status};
+use crate::instance::{Instance, Snapshot};
+use crate::instance::{TOKEN, Ttl};
+use crate::observe::{Asked, Outcome, Protocol};
 use crate::version::Version;
 
 const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -31,8 +31,8 @@ pub struct Answer {
 }
 
 /// Whether a request is looked at, or refused whatever it asks.
-pub fn admits(instance: &Instance, request: &Request) -> bool {
-    instance.config.endpoint_enabled && instance.config.rules.admit_request(request)
+pub fn admits(snapshot: &Snapshot, request: &Request) -> bool {
+    snapshot.config.endpoint_enabled && snapshot.config.rules.admit_request(request)
 }
 
 /// Whether tokens are issued at `path`: a PUT may have a slash behind it (reference/imds.md,
@@ -43,19 +43,24 @@ fn issues_tokens(path: &str) -> bool {
 
 /// Answers a request about `instance`, as it was when the request came. What `injection` had it wait
 /// for is over; its effect is the one thing that goes wrong.
-pub fn answer(imds: &Imds, instance: &Instance, request: &Request, injection: Injection) -> Answer {
+pub fn answer(
+    instance: &Instance,
+    snapshot: &Snapshot,
+    request: &Request,
+    injection: Injection,
+) -> Answer {
     let effect = injection.effect;
-    let now_us = imds.clock.monotonic_us();
+    let now_us = instance.clock.monotonic_us();
     let text = request.field(TOKEN);
-    let known = text.and_then(|token| imds.tokens.look(token, now_us));
+    let known = text.and_then(|token| instance.tokens.look(token, now_us));
     let protocol = match request.has_field(TOKEN) {
         _ if issues_tokens(request.path) => Protocol::Token,
         true => Protocol::V2,
         false => Protocol::V1,
     };
     let mut exchange = Exchange {
-        imds,
         instance,
+        snapshot,
         request,
         remaining_s: known.and_then(|token| token.remaining_s),
         token_is_dead: effect == Some(Effect::ExpiredToken),
@@ -112,8 +117,8 @@ pub fn answer(imds: &Imds, instance: &Instance, request: &Request, injection: In
 
 /// One request on its way to its answer.
 struct Exchange<'a> {
-    imds: &'a Imds,
     instance: &'a Instance,
+    snapshot: &'a Snapshot,
     request: &'a Request<'a>,
     /// How long the token that came with it still lives.
     remaining_s: Option<u32>,
@@ -125,8 +130,8 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     /// The order of checks.
     fn reply(&mut self) -> Reply {
-        let (config, request) = (&self.instance.config, self.request);
-        if !admits(self.instance, request) {
+        let (config, request) = (&self.snapshot.config, self.request);
+        if !admits(self.snapshot, request) {
             return Reply::empty(403);
         }
         if self.outcome.asked == Asked::Token {
@@ -166,7 +171,7 @@ impl Exchange<'_> {
 
     /// `PUT /latest/api/token` (reference/imds.md, section 2).
     fn issue_token(&self) -> Reply {
-        let (imds, request) = (self.imds, self.request);
+        let (instance, request) = (self.instance, self.request);
         if request.has_field("X-Forwarded-For") {
             return Reply::empty(403);
         }
@@ -177,11 +182,11 @@ impl Exchange<'_> {
             true => i64::from(ttl.seconds()) * SECOND_US,
             false => 0,
         };
-        let born_us = imds.clock.monotonic_us() - age_us;
-        match imds.tokens.issue(request.caller.address, ttl, born_us) {
+        let born_us = instance.clock.monotonic_us() - age_us;
+        match instance.tokens.issue(request.caller.address, ttl, born_us) {
             Ok(token) => Reply {
                 first_field: Some((TTL_FIELD, ttl.seconds())),
-                hop_limit: self.instance.config.hop_limit,
+                hop_limit: self.snapshot.config.hop_limit,
                 ..Reply::ok(Arc::new(Entity::token(token)))
             },
             // The system has no random bytes: a client may try again.
@@ -193,12 +198,12 @@ impl Exchange<'_> {
     fn find(&self) -> Option<Found> {
         let path = self.request.path.trim_start_matches('/');
         if path.is_empty() {
-            return Some(self.instance.versions().into());
+            return Some(self.snapshot.versions().into());
         }
         let (version, path) = path.split_once('/').unwrap_or((path, ""));
         let version = Version::parse(version)?;
         let client = Some(self.request.caller.address);
-        self.imds.get(self.instance, version, path, client)
+        self.instance.get(self.snapshot, version, path, client)
     }
 }
 

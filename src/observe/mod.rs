@@ -1,7 +1,12 @@
 //! Watching the metadata port: why a request got its answer, what was asked lately, what is to be
 //! said of the clients.
 
-pub mod journal;
-pub mod observer;
-pub mod outcome;
-pub mod verdicts;
+mod journal;
+mod observer;
+mod outcome;
+mod verdicts;
+
+pub use journal::{BadFilter, Entry, Filter, MAX_ENTRIES};
+pub use observer::{Arrival, Observer, Requests};
+pub use outcome::{Asked, Outcome, Protocol};
+pub use verdicts::{Findings, Verdict};

@@ -11,7 +11,7 @@ use super::verdicts::{Findings, Seen, Verdicts};
 use crate::clock::Clock;
 use crate::date::Date;
 use crate::http::Request;
-use crate::imds::token::TOKEN;
+use crate::instance::TOKEN;
 
 /// When a request came.
 pub struct Arrival {

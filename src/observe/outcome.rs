@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::imds::meaning::Meaning;
+use crate::instance::Meaning;
 
 /// How a request spoke to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

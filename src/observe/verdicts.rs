@@ -15,8 +15,6 @@ use super::outcome::{Asked, Outcome, Protocol};
 use crate::version::Version;
 use client::{Client, Poll};
 
-pub use client::{Announcement, announcement};
-
 /// Clients that are judged at once. Beyond them those go who have been silent longest, and of those
 /// without a verdict first.
 const MAX_CLIENTS: usize = 4096;

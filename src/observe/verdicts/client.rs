@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Seen, Verdict};
-use crate::imds::meaning::Meaning;
+use crate::instance::Meaning;
 
 /// Tokens from which on a client can be blamed for asking one a read.
 const TOKENS_TO_BLAME: u64 = 5;
@@ -19,7 +19,7 @@ const MAX_DEAD_TOKENS: usize = 32;
 
 /// The documents that announce an interruption, and the directory they are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
+pub(super) enum Announcement {
     Action,
     Termination,
     Directory,
@@ -27,7 +27,7 @@ pub enum Announcement {
 }
 
 /// What `path` (folded, with its version) announces.
-pub fn announcement(path: &str) -> Announcement {
+pub(super) fn announcement(path: &str) -> Announcement {
     let below_version = path.trim_matches('/').split_once('/');
     match below_version.map(|(_, path)| path) {
         Some("meta-data/spot") => Announcement::Directory,

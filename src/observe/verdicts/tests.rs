@@ -4,7 +4,7 @@ use super::*;
 use std::net::Ipv4Addr;
 
 use crate::date::Date;
-use crate::imds::meaning::Meaning;
+use crate::instance::Meaning;
 
 const MAC: &str = "/latest/meta-data/mac";
 const ACTION: &str = "/latest/meta-data/spot/instance-action";

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
-use super::dynamic::object;
+use super::identity::object;
 use super::tree::{Leaf, Leaves};
 use crate::clock::Clock;
 use crate::config::Config;

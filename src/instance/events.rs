@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::dynamic::object;
+use super::identity::object;
 use super::meaning::{SPOT, TERMINATION};
 use super::tree::Leaves;
 use crate::clock::Clock;
