@@ -40,10 +40,7 @@ fn text(instance: &Instance, observer: &Observer, connections: usize) -> String 
             .iter()
             .map(|((protocol, status), count)| {
                 let imds = protocol.map_or("none", |protocol| protocol.name());
-                (
-                    format!("{{status=\"{status}\",imds=\"{imds}\"}}"),
-                    count,
-                )
+                (format!("{{status=\"{status}\",imds=\"{imds}\"}}"), count)
             }),
     );
     family(

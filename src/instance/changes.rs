@@ -6,11 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::categories;
 use super::running::Instance;
-use super::tree::{Conflict, Leaf};
+use super::tree::{Conflict, Leaf, Reader};
 
 use crate::config::{is_credential_path, is_segment};
 use crate::http::Entity;
-use crate::version::Version;
 
 /// What all values may take, by [`Leaves::bytes`], if some are added.
 ///
@@ -61,16 +60,13 @@ impl Instance {
         if is_credential_path(documents) && !listings.contains(&documents) {
             return Err(Refused::Credentials);
         }
-        let snapshot = self.snapshot();
-        let showing = self.events.showing(&self.clock, None, path);
-        let tree = snapshot.view(&self.events, showing, &self.clock);
-        let found = tree.get(Version::NEWEST, path);
+        let found = self.get(&self.snapshot(), path, Reader::LATEST, None);
         found.map(|found| found.entity).ok_or(Refused::NotThere)
     }
 
     /// Removes a value, or a directory with all that is below it, which has to be there.
     pub fn remove(&self, path: &str) -> Result<(), Refused> {
-        if self.snapshot().tree.get(Version::NEWEST, path).is_none() {
+        if self.snapshot().tree.get(path, Reader::LATEST).is_none() {
             return Err(Refused::NotThere);
         }
         self.change(&[(path.to_owned(), None)])

@@ -12,6 +12,8 @@ pub const TERMINATION: &str = "meta-data/spot/termination-time";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Nothing,
+    /// Keys of a role.
+    Keys,
     /// The instance is interrupted then.
     Interruption(Date),
 }

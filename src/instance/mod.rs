@@ -19,4 +19,4 @@ pub use meaning::Meaning;
 pub use running::Instance;
 pub use snapshot::Snapshot;
 pub use token::{MAX_TTL_SECONDS, TOKEN, Tokens, Ttl};
-pub use tree::{Conflict, Found, Leaf, Leaves, Tree};
+pub use tree::{Conflict, Found, Leaf, Leaves, Reader, Tree};

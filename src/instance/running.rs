@@ -7,11 +7,10 @@ use super::events::{self, Events};
 use super::faults::Faults;
 use super::snapshot::Snapshot;
 use super::token::Tokens;
-use super::tree::Found;
+use super::tree::{Found, Reader};
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
 use crate::role::{OtherRole, Role};
-use crate::version::Version;
 
 /// An instance.
 pub struct Instance {
@@ -52,18 +51,18 @@ impl Instance {
         snapshot.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What `version` has at `path` for a client, or for everyone.
+    /// What `snapshot` has at `path` (below a version) for a client, or for everyone.
     pub fn get(
         &self,
         snapshot: &Snapshot,
-        version: Version,
         path: &str,
+        reader: Reader,
         client: Option<IpAddr>,
     ) -> Option<Found> {
         let showing = (self.events).showing(&self.clock, client, path.trim_end_matches('/'));
         match showing.is_empty() {
-            true => snapshot.tree.get(version, path),
-            false => (snapshot.view(&self.events, showing, &self.clock)).get(version, path),
+            true => snapshot.tree.get(path, reader),
+            false => (snapshot.view(&self.events, showing, &self.clock)).get(path, reader),
         }
     }
 
@@ -85,7 +84,7 @@ impl Instance {
             place: "role".into(),
             what:
                 "what STS is asked with, such as the session's name (by default the snapshot id) \
-                   or the region, changes only at a restart"
+                   or the region, and what version 1 gets of it, changes only at a restart"
                     .into(),
         }))
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::meaning::Meaning;
 use crate::config::since;
 use crate::http::Entity;
+use crate::role::RoleDelivery;
 use crate::version::Version;
 
 /// What a leaf takes beside its path and its value.
@@ -16,7 +17,22 @@ const LEAF_BYTES: usize = 256;
 
 /// Makes a leaf's entity at the moment it is asked for. It is called once a request, so it hands
 /// out what it prepared earlier wherever it can.
-pub type Live = Arc<dyn Fn() -> Arc<Entity> + Send + Sync>;
+pub type Live = Arc<dyn Fn(RoleDelivery) -> Found + Send + Sync>;
+
+/// Who reads: what a path holds depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    pub version: Version,
+    pub delivery: RoleDelivery,
+}
+
+impl Reader {
+    /// One who asks `latest` with a token.
+    pub const LATEST: Reader = Reader {
+        version: Version::NEWEST,
+        delivery: RoleDelivery::V2,
+    };
+}
 
 /// What is found at a path.
 #[derive(Clone)]
@@ -231,8 +247,10 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// What `version` has at `path`: a leaf or a listing, either with a slash behind it or without.
-    pub fn get(&self, version: Version, path: &str) -> Option<Found> {
+    /// What stands at `path` for `reader`: a leaf or a listing, either with a slash behind it or
+    /// without.
+    pub fn get(&self, path: &str, reader: Reader) -> Option<Found> {
+        let version = reader.version;
         let item = match path.strip_suffix('/') {
             Some(bare) => self.items.get(path).or_else(|| self.items.get(bare)),
             None => self.items.get(path),
@@ -240,7 +258,7 @@ impl Tree {
         let item = item.filter(|item| item.since <= version)?;
         Some(match &item.shown {
             Shown::Fixed(found) => found.clone(),
-            Shown::Live(live) => live().into(),
+            Shown::Live(live) => live(reader.delivery),
             Shown::Listing(editions) => {
                 let edition = editions.iter().rfind(|(since, _)| *since <= version);
                 edition?.1.clone().into()
@@ -259,8 +277,15 @@ mod tests {
         leaves
     }
 
+    fn of(version: &str) -> Reader {
+        Reader {
+            version: Version::parse(version).unwrap(),
+            ..Reader::LATEST
+        }
+    }
+
     fn body(tree: &Tree, path: &str) -> Option<String> {
-        tree.get(Version::NEWEST, path)
+        tree.get(path, Reader::LATEST)
             .map(|found| String::from_utf8(found.entity.body().to_vec()).unwrap())
     }
 
@@ -324,7 +349,7 @@ mod tests {
         leaves.put("user-data", Leaf::Bytes(b"x".to_vec()));
         let built = leaves.build("now").unwrap();
         let body = |version: &str, path| {
-            let found = built.get(Version::parse(version).unwrap(), path)?;
+            let found = built.get(path, of(version))?;
             Some(String::from_utf8(found.entity.body().to_vec()).unwrap())
         };
         for (version, path, expected) in [
@@ -363,7 +388,7 @@ mod tests {
             .build("now")
             .unwrap();
         for path in ["meta-data/placement/rack", "dynamic/own/x", "dynamic/own/"] {
-            assert!(built.get(Version::FIRST, path).is_some(), "{path}");
+            assert!(built.get(path, of("1.0")).is_some(), "{path}");
         }
     }
 }

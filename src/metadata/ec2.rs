@@ -6,12 +6,11 @@ use std::sync::Arc;
 use crate::clock::SECOND_US;
 use crate::config::Effect;
 use crate::http::{Delivery, Entity, Method, Reply, Request};
-use crate::instance::Found;
-use crate::instance::Meaning;
-use crate::instance::{Injection, forced_status};
-use crate::instance::{Instance, Snapshot};
-use crate::instance::{TOKEN, Ttl};
+use crate::instance::{
+    Found, Injection, Instance, Meaning, Reader, Snapshot, TOKEN, Ttl, forced_status,
+};
 use crate::observe::{Asked, Outcome, Protocol};
+use crate::role::RoleDelivery;
 use crate::version::Version;
 
 const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -202,8 +201,13 @@ impl Exchange<'_> {
         }
         let (version, path) = path.split_once('/').unwrap_or((path, ""));
         let version = Version::parse(version)?;
+        let delivery = match self.remaining_s {
+            Some(_) => RoleDelivery::V2,
+            None => RoleDelivery::V1,
+        };
+        let reader = Reader { version, delivery };
         let client = Some(self.request.caller.address);
-        self.instance.get(self.snapshot, version, path, client)
+        self.instance.get(self.snapshot, path, reader, client)
     }
 }
 

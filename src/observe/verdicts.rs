@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::outcome::{Asked, Outcome, Protocol};
+use crate::instance::Meaning;
 use crate::version::Version;
 use client::{Client, Poll};
 
@@ -27,6 +28,7 @@ const MAX_PAST: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     V1,
+    V1Credentials,
     NoToken,
     TokenPerRequest,
     Ignored401,
@@ -35,8 +37,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 6] = [
+    pub const ALL: [Verdict; 7] = [
         Verdict::V1,
+        Verdict::V1Credentials,
         Verdict::NoToken,
         Verdict::TokenPerRequest,
         Verdict::Ignored401,
@@ -48,6 +51,7 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Verdict::V1 => "v1",
+            Verdict::V1Credentials => "v1-credentials",
             Verdict::NoToken => "no-token",
             Verdict::TokenPerRequest => "token-per-request",
             Verdict::Ignored401 => "ignored-401",
@@ -60,6 +64,7 @@ impl Verdict {
     pub fn deed(self) -> &'static str {
         match self {
             Verdict::V1 => "was answered without a token",
+            Verdict::V1Credentials => "got keys of a role without a token",
             Verdict::NoToken => "was refused for want of a token",
             Verdict::TokenPerRequest => "asked for a token for every read",
             Verdict::Ignored401 => "went on with a token that had been refused",
@@ -116,7 +121,12 @@ impl Verdicts {
             (Protocol::V1, _, 401) => client.count(Verdict::NoToken),
             // The endpoint is disabled, or the host is not one of ours.
             (Protocol::V1, _, 403) => {}
-            (Protocol::V1, _, _) => client.count(Verdict::V1),
+            (Protocol::V1, _, _) => {
+                client.count(Verdict::V1);
+                if outcome.meaning == Meaning::Keys {
+                    client.count(Verdict::V1Credentials);
+                }
+            }
             (Protocol::V2, Some(token), 401) => client.was_refused(hashing.hash_one(token)),
             (Protocol::V2, Some(token), status) if !outcome.is_forced && status != 403 => {
                 client.was_answered(|| hashing.hash_one(token));

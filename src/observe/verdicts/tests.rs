@@ -253,6 +253,19 @@ fn many_paths_take_bounded_room() {
 }
 
 #[test]
+fn keys_that_are_read_without_a_token_are_a_verdict_of_their_own() {
+    let of_keys = |protocol, status| {
+        let mut seen = without_token(status);
+        (seen.outcome.protocol, seen.outcome.meaning) = (protocol, Meaning::Keys);
+        seen
+    };
+    let found = judge([of_keys(Protocol::V1, 200), without_token(200)]);
+    assert_eq!(found, [(Verdict::V1, 2), (Verdict::V1Credentials, 1)]);
+    assert_eq!(judge([of_keys(Protocol::V2, 200)]), []);
+    assert_eq!(judge([forced(of_keys(Protocol::V1, 200))]), []);
+}
+
+#[test]
 fn refused_reads_do_not_excuse_a_token_for_every_read() {
     let refused = (0..20).map(|_| without_token(401));
     let wasteful = (0..5).flat_map(|_| [put(200), read(MAC, 200)]);
