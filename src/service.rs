@@ -11,7 +11,8 @@ use crate::access::{AdminSecret, Reported};
 use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
 use crate::config::{Config, Problem, RoleSource};
-use crate::http::{Caller, Limits, Reply, Request, Server, Service};
+use crate::http::{Caller, Limits, Reply, Request, Server, Service, Step};
+use crate::imds::faults::Verdict;
 use crate::imds::observer::{Arrival, Observer};
 use crate::imds::{Imds, Instance, RoleSlot};
 use crate::log::{self, Log};
@@ -199,15 +200,17 @@ impl Service for MetadataService {
         admitted
     }
 
-    fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
-        let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
+    fn answer(&self, request: &Request) -> Step {
+        let arrival = self.observer.as_ref().map(|_| Arrival::now());
         let verdict = self.imds.judge(request);
-        wait(verdict.wait);
-        let reply = self.imds.route(request, verdict.effect);
-        if let Some((observer, arrival)) = watched {
-            observer.note(&self.imds, request, &arrival, &verdict, &reply);
+        if verdict.wait.is_zero() {
+            let observer = self.observer.as_deref();
+            return Step::Reply(answer(&self.imds, observer, request, arrival, &verdict));
         }
-        reply
+        let (imds, observer) = (self.imds.clone(), self.observer.clone());
+        let resume =
+            move |request: &Request| answer(&imds, observer.as_deref(), request, arrival, &verdict);
+        Step::Wait(verdict.wait, Box::new(resume))
     }
 
     fn refusal(&self, status: u16) -> Reply {
@@ -234,6 +237,21 @@ impl Service for MetadataService {
             });
         }
     }
+}
+
+/// Answers a request whose time has come, and has it noted.
+fn answer(
+    imds: &Imds,
+    observer: Option<&Observer>,
+    request: &Request,
+    arrival: Option<Arrival>,
+    verdict: &Verdict,
+) -> Reply {
+    let reply = imds.route(request, verdict.effect);
+    if let (Some(observer), Some(arrival)) = (observer, arrival) {
+        observer.note(imds, request, &arrival, verdict, &reply);
+    }
+    reply
 }
 
 /// [`Admin`] as a server sees it.
@@ -263,8 +281,8 @@ impl Service for AdminService {
         true
     }
 
-    fn answer(&self, request: &Request, _wait: &mut dyn FnMut(Duration)) -> Reply {
-        self.admin.route(request)
+    fn answer(&self, request: &Request) -> Step {
+        Step::Reply(self.admin.route(request))
     }
 
     fn refusal(&self, status: u16) -> Reply {
