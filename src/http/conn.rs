@@ -1,5 +1,5 @@
 //! The life of one connection: read a head, read its body, wait if told to, answer, close or rest.
-//! Nothing here waits: what cannot go on rests in a [`Phase`] until its client or the time has come.
+//! Nothing here waits: what cannot go on rests in its [`Phase`] until its client or the time has come.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,8 +12,9 @@ use super::body::Body;
 use super::head::{Head, MAX_HEAD, Refusal, Scan, no_fields};
 use super::limits::Limits;
 use super::message::{Caller, Delivery, Method, Reply, Request};
+use super::phase::{After, Complete, Phase};
 use super::service::{Resume, Service, Step};
-use super::stream::{Gone, Interest, Stream};
+use super::stream::{Gone, Stream};
 
 /// What a client may still send after an answer that refuses it, before the close becomes a reset.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
@@ -23,58 +24,6 @@ const NO_ANSWER: Duration = Duration::from_secs(3600);
 const FOR_EVER: Duration = Duration::from_secs(365 * 86400);
 /// Room for a head and, behind it, for the first bytes of a body or of the next request.
 const BUFFER: usize = MAX_HEAD + 4 * 1024;
-
-/// What a connection does, and what it has of it.
-pub(super) enum Phase {
-    /// It has just been accepted. Its first request is most likely on the way.
-    New,
-    Idle,
-    Head {
-        begun: Vec<u8>,
-        scan: Scan,
-    },
-    Body {
-        head: Vec<u8>,
-        body: Body,
-    },
-    /// A request is complete, and answered when its time has come.
-    Delayed {
-        request: Complete,
-        resume: Option<Resume>,
-        /// The client has ended its side; most likely it has given up.
-        is_forsaken: bool,
-    },
-    /// An answer has not left whole.
-    Writing {
-        answer: Outgoing,
-        after: After,
-        /// What had come behind its request.
-        rest: Vec<u8>,
-    },
-    /// It is over, and what the client still sends is dropped.
-    Lingering {
-        dropped: usize,
-    },
-}
-
-/// A request, and what had come behind it.
-pub(super) struct Complete {
-    head: Vec<u8>,
-    body: Zeroizing<Vec<u8>>,
-    rest: Vec<u8>,
-}
-
-/// What follows an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    KeepAlive,
-    Close,
-    /// The client may still be sending: a plain close would become a reset that overtakes the
-    /// answer.
-    Linger,
-    /// There was no answer, on purpose.
-    Silence,
-}
 
 /// What becomes of a connection when all that could be done is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +62,16 @@ pub(super) struct Context<'a> {
     /// Nobody waits for this thread.
     pub(super) may_block: bool,
     pub(super) layout: &'a mut Layout,
+}
+
+impl Context<'_> {
+    /// Waits for time to pass, unless nobody does any more.
+    fn wait(&self) -> Next {
+        match self.is_stopping {
+            true => Next::Again,
+            false => Next::Rest,
+        }
+    }
 }
 
 /// A complete request as it came, and what has come behind it.
@@ -180,30 +139,8 @@ impl<S: Stream> Connection<S> {
         self.due
     }
 
-    /// Whether its client expects nothing of it now.
-    pub(super) fn is_idle(&self) -> bool {
-        match self.phase {
-            Phase::Idle | Phase::Lingering { .. } => true,
-            Phase::Delayed { is_forsaken, .. } => is_forsaken,
-            _ => false,
-        }
-    }
-
-    /// Whether it has no complete request.
-    pub(super) fn is_at_rest(&self) -> bool {
-        !matches!(self.phase, Phase::Delayed { .. } | Phase::Writing { .. })
-    }
-
-    pub(super) fn interest(&self) -> Interest {
-        match &self.phase {
-            Phase::Delayed { is_forsaken, .. } => match is_forsaken {
-                true => Interest::Nothing,
-                false => Interest::End,
-            },
-            Phase::Writing { answer, .. } if answer.is_between_pieces() => Interest::Nothing,
-            Phase::Writing { .. } => Interest::Write,
-            _ => Interest::Read,
-        }
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
     }
 
     /// Does what can be done now. `is_end`: the client has ended its side, and [`Interest::End`] or
@@ -234,55 +171,49 @@ impl<S: Stream> Connection<S> {
         buffer: &mut [u8],
     ) -> Result<Next, Failure> {
         let is_due = self.due <= cx.now;
-        match &mut self.phase {
-            Phase::New | Phase::Idle => self.read(0, Scan::default(), cx, buffer),
+        // What follows, and which part of the buffer lies behind the request.
+        let (next, rest) = match &mut self.phase {
+            Phase::New | Phase::Idle => return self.read(0, Scan::default(), cx, buffer),
             Phase::Head { begun, scan } => {
                 let (begun, scan) = (mem::take(begun), mem::take(scan));
                 buffer[..begun.len()].copy_from_slice(&begun);
-                self.read(begun.len(), scan, cx, buffer)
+                return self.read(begun.len(), scan, cx, buffer);
             }
             Phase::Body { head, body } => {
                 let filled = self.stream.receive(buffer)?;
                 let used = body.take(&buffer[..filled])?;
-                if !body.is_complete() {
-                    return match is_due {
-                        true => Err(Refusal::TooSlow.into()),
-                        false => Ok(Next::Rest),
-                    };
+                match body.is_complete() {
+                    false if is_due => return Err(Refusal::TooSlow.into()),
+                    false => return Ok(Next::Rest),
+                    true => {}
                 }
-                let head = mem::take(head);
+                let (head, body) = (mem::take(head), mem::replace(body, Body::none()));
                 let arrived = Arrived {
                     head: &head,
-                    body: mem::replace(body, Body::none()).into_kept(),
+                    body: body.into_kept(),
                     rest: &buffer[used..filled],
                 };
-                let next = self.answer_kept(arrived, None, cx)?;
-                next.map_or_else(|| self.read_on(used..filled, cx, buffer), Ok)
+                (self.answer_kept(arrived, None, cx)?, used..filled)
             }
+            // The second time it has been reset.
             Phase::Delayed { is_forsaken, .. } if !is_due && !cx.is_stopping => {
-                // The second time it has been reset.
-                match is_end && mem::replace(is_forsaken, is_end) {
-                    true => Ok(Next::Close),
-                    false => Ok(Next::Rest),
-                }
+                return Ok(match is_end && mem::replace(is_forsaken, is_end) {
+                    true => Next::Close,
+                    false => Next::Rest,
+                });
             }
-            Phase::Delayed { .. } => {
-                let Phase::Delayed {
-                    request: Complete { head, body, rest },
-                    resume,
-                    ..
-                } = mem::replace(&mut self.phase, Phase::Idle)
-                else {
-                    unreachable!("it was delayed a line ago")
-                };
+            Phase::Delayed {
+                request, resume, ..
+            } => {
+                let Complete { head, body, rest } = mem::take(request);
+                let resume = resume.take();
+                buffer[..rest.len()].copy_from_slice(&rest);
                 let arrived = Arrived {
                     head: &head,
                     body,
                     rest: &rest,
                 };
-                let next = self.answer_kept(arrived, resume, cx)?;
-                buffer[..rest.len()].copy_from_slice(&rest);
-                next.map_or_else(|| self.read_on(0..rest.len(), cx, buffer), Ok)
+                (self.answer_kept(arrived, resume, cx)?, 0..rest.len())
             }
             Phase::Writing {
                 answer,
@@ -290,13 +221,11 @@ impl<S: Stream> Connection<S> {
                 rest,
             } => {
                 if answer.is_between_pieces() {
-                    if is_end {
-                        return Ok(Next::Close);
+                    match is_due || cx.is_stopping {
+                        _ if is_end => return Ok(Next::Close),
+                        false => return Ok(Next::Rest),
+                        true => answer.release(cx.is_stopping),
                     }
-                    if !is_due && !cx.is_stopping {
-                        return Ok(Next::Rest);
-                    }
-                    answer.release(cx.is_stopping);
                     self.due = cx.now + cx.limits.write;
                 } else if is_due {
                     return Ok(Next::Close);
@@ -311,33 +240,23 @@ impl<S: Stream> Connection<S> {
                 // The last piece takes its time, too.
                 if let Some(pace) = answer.pace.filter(|_| sent > 0) {
                     self.due = cx.now + pace.step;
-                    return Ok(match cx.is_stopping {
-                        true => Next::Again,
-                        false => Next::Rest,
-                    });
+                    return Ok(cx.wait());
                 }
                 let (after, rest) = (*after, mem::take(rest));
                 buffer[..rest.len()].copy_from_slice(&rest);
-                let next = self.end_of_answer(after, cx);
-                next.map_or_else(|| self.read_on(0..rest.len(), cx, buffer), Ok)
+                (self.end_of_answer(after, cx), 0..rest.len())
             }
             Phase::Lingering { dropped } => {
                 *dropped += self.stream.receive(buffer)?;
-                match *dropped > MAX_LINGER_BYTES || is_due {
-                    true => Ok(Next::Close),
-                    false => Ok(Next::Rest),
-                }
+                return Ok(match *dropped > MAX_LINGER_BYTES || is_due {
+                    true => Next::Close,
+                    false => Next::Rest,
+                });
             }
+        };
+        if let Some(next) = next {
+            return Ok(next);
         }
-    }
-
-    /// Reads what has come behind a request.
-    fn read_on(
-        &mut self,
-        rest: std::ops::Range<usize>,
-        cx: &mut Context,
-        buffer: &mut [u8],
-    ) -> Result<Next, Failure> {
         let filled = rest.len();
         buffer.copy_within(rest, 0);
         self.read(filled, Scan::default(), cx, buffer)
@@ -482,10 +401,7 @@ impl<S: Stream> Connection<S> {
             Ok(Step::Reply(reply)) => reply,
             Ok(Step::Wait(time, resume)) => {
                 self.delay(arrived, Some(resume), time, cx);
-                return Ok(Some(match cx.is_stopping {
-                    true => Next::Again,
-                    false => Next::Rest,
-                }));
+                return Ok(Some(cx.wait()));
             }
             Err(_) => Reply::empty(500),
         };
@@ -586,12 +502,13 @@ impl<S: Stream> Connection<S> {
     }
 
     fn enter(&mut self, phase: Phase, limit: Duration, cx: &Context) {
-        let arrives =
-            |phase: &Phase| matches!(phase, Phase::New | Phase::Head { .. } | Phase::Body { .. });
-        if !(arrives(&self.phase) && arrives(&phase)) {
+        if !(self.phase.is_arriving() && phase.is_arriving()) {
             self.since = cx.now;
         }
         self.due = cx.now.checked_add(limit).unwrap_or(cx.now + FOR_EVER);
         self.phase = phase;
     }
 }
+
+#[cfg(test)]
+mod tests;

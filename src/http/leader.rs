@@ -240,7 +240,7 @@ impl Leader {
         else {
             return;
         };
-        let (socket, wanted) = (&connection.stream, connection.interest());
+        let (socket, wanted) = (&connection.stream, connection.phase().interest());
         let key = shared.key(index);
         let done = match *registered {
             None => shared.poller.add(socket, key, wanted),
@@ -249,7 +249,7 @@ impl Leader {
         };
         *registered = Some(wanted);
         self.next_due = self.next_due.min(connection.due());
-        if done.is_err() || self.course == Course::Drained && connection.is_at_rest() {
+        if done.is_err() || self.course == Course::Drained && !connection.phase().is_busy() {
             self.close(index, shared);
         }
     }
@@ -378,7 +378,7 @@ impl Leader {
             .map(|(key, Client { connection, .. })| Candidate {
                 key,
                 address: connection.caller.address,
-                is_idle: connection.is_idle(),
+                is_idle: connection.phase().is_idle(),
                 since: connection.since(),
             });
         let old = candidates.filter(|candidate| now - candidate.since >= age);
@@ -421,7 +421,7 @@ impl Leader {
         let waiting = self
             .table
             .iter()
-            .filter(|(_, client)| !client.connection.is_at_rest());
+            .filter(|(_, client)| client.connection.phase().is_busy());
         self.ready.extend(waiting.map(|(index, _)| Event {
             key: shared.key(index),
             is_end: false,
@@ -433,7 +433,7 @@ impl Leader {
         let at_rest = self
             .table
             .iter()
-            .filter(|(_, client)| client.connection.is_at_rest());
+            .filter(|(_, client)| !client.connection.phase().is_busy());
         let at_rest: Vec<usize> = at_rest.map(|(index, _)| index).collect();
         at_rest
             .into_iter()

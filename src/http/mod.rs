@@ -15,6 +15,8 @@ mod body;
 mod limits;
 mod stream;
 
+mod phase;
+
 mod conn;
 
 mod evict;

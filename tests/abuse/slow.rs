@@ -8,7 +8,7 @@ use serde_json::json;
 use socket2::SockRef;
 
 use super::siege::{self, survives};
-use super::{KEEP, MAC, USER_DATA, dial_many, open_config, open_mock, push, quiet};
+use super::{KEEP, MAC, USER_DATA, dial_many, open_config, open_mock, push};
 use crate::common::http::{Connection, request};
 use crate::common::{Mock, PATIENCE};
 
@@ -167,10 +167,7 @@ fn nobody_who_waits_takes_a_thread() {
     });
     let mock = Mock::with_admin(&config, &["--quiet"]);
     let fault = json!({"path": slow, "effect": "slow", "bytes_per_second": 1});
-    assert_eq!(
-        mock.admin("POST", "/faults", &fault.to_string()).status,
-        201
-    );
+    assert_eq!(mock.admin("POST", "/faults", fault.to_string()).status, 201);
     let before = siege::threads(mock.pid());
     let requests = [
         request("GET", MAC, &[]),
