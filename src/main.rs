@@ -157,10 +157,6 @@ fn from_file<T>(
 fn serve(options: &Options) -> Result<ExitCode, Failure> {
     let os = |what: &'static str| move |e: io::Error| failure(EX_OSERR, format!("{what}: {e}"));
     let command = options.command.as_ref();
-    if command.is_none() {
-        // A command's own memory and environment are no business of ours.
-        privileges::save_address_space();
-    }
     let mut signals = match command {
         Some(_) => run::take_signals(),
         None => Signals::new([SIGTERM, SIGINT, SIGHUP]),

@@ -11,9 +11,8 @@ use crate::access::{AdminSecret, Reported};
 use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
 use crate::config::{Config, Problem};
-use crate::http::{Caller, Limits, Reply, Request, Server, Service};
-use crate::instance::Injection;
-use crate::instance::{Instance, Snapshot};
+use crate::http::{Caller, Limits, Reply, Request, Server, Service, Step};
+use crate::instance::{Injection, Instance, Snapshot};
 use crate::log::{self, Log};
 use crate::metadata::ec2::{self, admits};
 use crate::observe::{Arrival, Observer};
@@ -198,20 +197,24 @@ impl Service for MetadataService {
         admitted
     }
 
-    fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
-        let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
+    fn answer(&self, request: &Request) -> Step {
+        let arrival = self.observer.as_ref().map(|_| Arrival::now());
         let snapshot = self.instance.snapshot();
         let injection = match admits(&snapshot, request) {
             true => self.instance.faults.inject(&snapshot.config, request),
             // Who is refused is not made to wait.
             false => Injection::default(),
         };
-        wait(injection.wait);
-        let answer = ec2::answer(&self.instance, &snapshot, request, injection);
-        if let Some((observer, arrival)) = watched {
-            observer.note(&self.instance.clock, request, &arrival, answer.outcome);
+        if injection.wait.is_zero() {
+            let watch = self.observer.as_deref().zip(arrival);
+            return Step::Reply(answer(&self.instance, &snapshot, request, injection, watch));
         }
-        answer.reply
+        let (instance, observer) = (self.instance.clone(), self.observer.clone());
+        let resume = move |request: &Request| {
+            let watch = observer.as_deref().zip(arrival);
+            answer(&instance, &snapshot, request, injection, watch)
+        };
+        Step::Wait(injection.wait, Box::new(resume))
     }
 
     fn refusal(&self, status: u16) -> Reply {
@@ -238,6 +241,21 @@ impl Service for MetadataService {
             });
         }
     }
+}
+
+/// Answers a request whose time has come, and has it noted.
+fn answer(
+    instance: &Instance,
+    snapshot: &Snapshot,
+    request: &Request,
+    injection: Injection,
+    watch: Option<(&Observer, Arrival)>,
+) -> Reply {
+    let answer = ec2::answer(instance, snapshot, request, injection);
+    if let Some((observer, arrival)) = watch {
+        observer.note(&instance.clock, request, &arrival, answer.outcome);
+    }
+    answer.reply
 }
 
 /// [`Admin`] as a server sees it.
@@ -267,8 +285,8 @@ impl Service for AdminService {
         true
     }
 
-    fn answer(&self, request: &Request, _wait: &mut dyn FnMut(Duration)) -> Reply {
-        self.admin.route(request)
+    fn answer(&self, request: &Request) -> Step {
+        Step::Reply(self.admin.route(request))
     }
 
     fn refusal(&self, status: u16) -> Reply {
