@@ -10,17 +10,16 @@ use std::time::{Duration, Instant};
 use crate::access::{AdminSecret, Reported};
 use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
-use crate::config::{Config, Problem, RoleSource};
+use crate::config::{Config, Problem};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
 use crate::imds::observer::{Arrival, Observer};
-use crate::imds::{Imds, Instance, RoleSlot};
+use crate::imds::{Imds, Instance};
 use crate::log::{self, Log};
 use crate::role::{self, Role};
 
 /// What a mock is made of, ready to be served.
 pub struct Parts {
     clock: Arc<Clock>,
-    role: RoleSlot,
     instance: Instance,
     observer: Option<Arc<Observer>>,
 }
@@ -32,10 +31,11 @@ impl Parts {
     /// Builds everything that `config` asks for and checks whether it can be served. A role of STS
     /// is not started.
     pub fn new(config: Config) -> Result<Parts, Vec<Problem>> {
-        let (clock, role) = (Arc::new(Clock::default()), RoleSlot::default());
+        let clock = Arc::new(Clock::default());
+        let role = config.role.clone();
+        let role = role.map(|source| Role::new(source, clock.now()));
         Ok(Parts {
-            instance: Instance::new(config, &clock, &role)?,
-            role,
+            instance: Instance::new(config, role, &clock)?,
             clock,
             observer: None,
         })
@@ -43,11 +43,8 @@ impl Parts {
 
     /// Starts the role, if the configuration names one of STS.
     pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
-        if let Some(RoleSource::Sts(spec)) = &self.instance.config.role {
-            let started = Role::start((**spec).clone(), options)?;
-            self.role.get_or_init(|| started);
-        }
-        Ok(())
+        let role = self.instance.role.as_ref();
+        role.map_or(Ok(()), |role| role.start(options))
     }
 
     /// Has clients watched, from the first request on. With an administrative service they are in
@@ -99,7 +96,7 @@ impl Mock {
             parts.watch();
         }
         let observer = parts.observer;
-        let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
+        let imds = Arc::new(Imds::new(parts.instance, parts.clock));
         let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
             imds: imds.clone(),
             observer: observer.clone(),
@@ -153,7 +150,7 @@ impl Mock {
     pub fn stop(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let role = self.imds.role();
-        if let Some(role) = role {
+        if let Some(role) = &role {
             role.stop();
         }
         if let Some(server) = self.server.get() {

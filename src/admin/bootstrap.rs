@@ -11,7 +11,8 @@ pub fn route(imds: &Imds, request: &Request) -> Reply {
     if request.method != Method::Post {
         return not_allowed("POST");
     }
-    let Some(role) = imds.role() else {
+    let role = imds.role();
+    let Some(role) = role.filter(|role| role.source().spec().is_some()) else {
         return error(404, "no role is configured");
     };
     if !is_json(request) {

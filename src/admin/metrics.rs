@@ -5,14 +5,12 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::not_allowed;
-use crate::config::RoleSource;
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
 use crate::imds::observer::Observer;
+use crate::role::Phase;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
-/// What the role can be; exactly one of them is 1.
-const STATES: [&str; 6] = ["none", "static", "waiting", "valid", "stale", "failed"];
 
 /// `GET /metrics`. `connections` is how many are open now.
 pub fn route(imds: &Imds, observer: &Observer, connections: usize, request: &Request) -> Reply {
@@ -54,18 +52,18 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "Open connections to both services, this one included.",
         alone(connections),
     );
-    let role = imds.role().map(|role| role.measures());
-    let state = match (&role, &imds.instance().config.role) {
-        (Some(role), _) => role.state,
-        (None, Some(RoleSource::Static(_))) => "static",
-        (None, _) => "none",
-    };
+    let role = imds.role();
+    let phase = role.as_ref().map(|role| role.phase());
+    let phases = [None].into_iter().chain(Phase::ALL.map(Some));
     family(
         &mut out,
         "role_state",
         "gauge",
         "1 for the state that the role is in, 0 for the others.",
-        STATES.map(|known| (format!("{{state=\"{known}\"}}"), u8::from(known == state))),
+        phases.map(|known| {
+            let name = known.map_or("none", Phase::name);
+            (format!("{{state=\"{name}\"}}"), u8::from(known == phase))
+        }),
     );
     family(
         &mut out,
@@ -73,7 +71,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "gauge",
         "How long the credentials that STS handed out are still good; absent without any.",
         role.iter()
-            .filter_map(|role| role.seconds_left)
+            .filter_map(|role| role.seconds_left())
             .flat_map(alone),
     );
     family(
@@ -81,7 +79,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "role_renewals_total",
         "counter",
         "Times that credentials of STS took the place of earlier ones.",
-        alone(role.map_or(0, |role| role.renewals)),
+        alone(role.map_or(0, |role| role.renewals())),
     );
     family(
         &mut out,

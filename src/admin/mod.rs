@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde_json::{Map, Value, json};
 
 use crate::access::AdminSecret;
-use crate::config::{Config, Problem, RoleSource};
+use crate::config::{Config, Problem};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::imds::Imds;
 use crate::imds::observer::Observer;
@@ -113,18 +113,17 @@ impl Admin {
     /// `GET /status`: whether valid credentials are being served; true too without a role.
     fn status(&self, request: &Request) -> Reply {
         let role = self.imds.role();
+        let role = role.as_ref();
         match (request.method, request.query) {
-            (Method::Get | Method::Head, Some("verbose")) => match role {
-                Some(role) => json_reply(200, &json!(role.verbose_status())),
-                None => json_reply(200, &json!({ "state": "no role" })),
-            },
+            (Method::Get | Method::Head, Some("verbose")) => {
+                match role.and_then(|role| role.verbose_status()) {
+                    Some(status) => json_reply(200, &json!(status)),
+                    None => json_reply(200, &json!({ "state": "no role" })),
+                }
+            }
             (Method::Get | Method::Head, _) => {
-                let config = &self.imds.instance().config;
-                let good = match (role, &config.role) {
-                    (Some(role), _) => role.status(),
-                    (None, Some(RoleSource::Static(fixed))) => fixed.is_good(self.imds.clock.now()),
-                    (None, _) => true,
-                };
+                let now = self.imds.clock.now();
+                let good = role.is_none_or(|role| role.is_good(now));
                 Reply::ok(Arc::new(Entity::new(
                     "application/json",
                     None,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 
 use super::tree::{Conflict, Leaf};
-use super::{Imds, Instance, meta_data};
+use super::{Imds, meta_data};
 use crate::config::{is_credential_path, is_segment};
 use crate::http::Entity;
 
@@ -104,9 +104,8 @@ impl Imds {
         if adds && leaves.bytes() > MAX_BYTES {
             return Err(Refused::TooMuch);
         }
-        let config = instance.config.clone();
-        let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;
-        self.set(changed);
+        let changed = instance.with(leaves, &self.clock);
+        self.set(changed.map_err(Refused::Conflict)?);
         Ok(())
     }
 
@@ -114,9 +113,8 @@ impl Imds {
     pub fn redate(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let instance = self.instance();
-        let (config, leaves) = (instance.config.clone(), instance.leaves.clone());
         // What was built once has no conflict.
-        if let Ok(redated) = Instance::build(config, leaves, &self.clock) {
+        if let Ok(redated) = instance.with(instance.leaves.clone(), &self.clock) {
             self.set(redated);
         }
     }

@@ -1,24 +1,17 @@
 //! Everything below `iam/` and `identity-credentials/`: documents in EC2's bytes (reference/imds.md,
 //! section 7), made once for each set of credentials and handed out unchanged until they change.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
-use super::RoleSlot;
 use super::dynamic::object;
-use super::tree::{Leaf, Leaves, Live};
+use super::tree::{Leaf, Leaves};
 use crate::clock::Clock;
-use crate::config::{Config, FailureCode, RoleSource, StaticRole, StaticState};
+use crate::config::Config;
 use crate::date::Date;
 use crate::http::Entity;
-use crate::role::{Current, RoleArn};
-
-/// Static credentials without a date of their own are dated that far ahead, as on EC2.
-const LIFETIME: Duration = Duration::from_secs(6 * 3600);
-/// How often they are dated anew.
-const REDATED_MS: i64 = 3600 * 1000;
+use crate::role::{Credentials, Current, FailureCode, Fixed, Role, RoleArn, Secret, Static};
 
 const INFO: &str = "meta-data/iam/info";
 const CREDENTIALS: &str = "meta-data/iam/security-credentials";
@@ -27,53 +20,70 @@ const EXTENDED: &str = "meta-data/iam/security-credentials-extended";
 const IDENTITY: &str = "meta-data/identity-credentials/ec2";
 
 /// Adds the documents of the role, if there is one, and of the instance identity role.
-pub fn add(config: &Config, role: &RoleSlot, clock: &Arc<Clock>, leaves: &mut Leaves) {
-    let documents = match &config.role {
-        Some(RoleSource::Static(fixed)) => Some((&fixed.arn, of_static(config, fixed, clock))),
-        Some(RoleSource::Sts(spec)) => Some((spec.arn(), of_role(config, spec.arn(), role, clock))),
-        None => None,
-    };
-    if let Some((arn, documents)) = documents {
-        let leaf = |pick: fn(&Documents) -> &Arc<Entity>| {
-            let documents = documents.clone();
-            Leaf::Live(Arc::new(move || pick(&documents()).clone()))
-        };
-        leaves.put(INFO, leaf(|documents| &documents.info));
-        leaves.put(
-            format!("{CREDENTIALS}/{}", arn.name()),
-            leaf(|documents| &documents.credentials),
+pub fn add(config: &Config, role: Option<&Arc<Role>>, clock: &Arc<Clock>, leaves: &mut Leaves) {
+    if let Some(role) = role {
+        let arn = role.source().arn();
+        let about = About::new(config, arn);
+        let (name, role, clock) = (arn.name(), role.clone(), clock.clone());
+        let documents = rendered(
+            move || role.current(clock.now()),
+            move |current| Documents::new(&about, current),
         );
-        leaves.put(
-            format!("{EXTENDED}/{}", arn.name()),
-            leaf(|documents| &documents.extended),
-        );
+        put(leaves, INFO, &documents, |of| &of.info);
+        put(leaves, format!("{CREDENTIALS}/{name}"), &documents, |of| {
+            &of.credentials
+        });
+        put(leaves, format!("{EXTENDED}/{name}"), &documents, |of| {
+            &of.extended
+        });
         leaves.hide(EXTENDED);
     }
-    let account = config.facts.account_id.clone();
-    let info = hourly(clock, move |updated| {
-        let fields = [
-            ("Code", json!("Success")),
-            updated_field(updated),
-            ("AccountId", json!(account)),
-        ];
-        document(fields, updated)
-    });
-    leaves.put(format!("{IDENTITY}/info"), Leaf::Live(info));
-    let keys = made_up_keys(config);
-    let credentials = hourly(clock, move |updated| {
-        document(
-            key_fields(
-                keys.each_ref().map(String::as_str),
-                updated,
-                updated + LIFETIME,
-            ),
-            updated,
-        )
-    });
-    leaves.put(
-        format!("{IDENTITY}/security-credentials/ec2-instance"),
-        Leaf::Live(credentials),
+    let identity = Fixed::new(made_up(config), clock.now());
+    let (account, clock) = (config.facts.account_id.clone(), clock.clone());
+    let documents = rendered(
+        move || identity.current(clock.now()),
+        move |current| IdentityDocuments::new(&account, current),
     );
+    put(leaves, format!("{IDENTITY}/info"), &documents, |of| {
+        &of.info
+    });
+    let path = format!("{IDENTITY}/security-credentials/ec2-instance");
+    put(leaves, path, &documents, |of| &of.credentials);
+}
+
+type Live<D> = Arc<dyn Fn() -> Arc<D> + Send + Sync>;
+
+/// What `render` makes of what is handed out, made by its first reader and remembered until
+/// something else is.
+fn rendered<D: Send + Sync + 'static>(
+    current: impl Fn() -> Current + Send + Sync + 'static,
+    render: impl Fn(&Current) -> D + Send + Sync + 'static,
+) -> Live<D> {
+    let latest: RwLock<Option<(Current, Arc<D>)>> = RwLock::default();
+    Arc::new(move || {
+        let current = current();
+        if let Some((of, documents)) = &*latest.read().unwrap_or_else(PoisonError::into_inner)
+            && of.is(&current)
+        {
+            return documents.clone();
+        }
+        let documents = Arc::new(render(&current));
+        let mut latest = latest.write().unwrap_or_else(PoisonError::into_inner);
+        *latest = Some((current, documents.clone()));
+        documents
+    })
+}
+
+/// Declares one of the documents.
+fn put<D: Send + Sync + 'static>(
+    leaves: &mut Leaves,
+    path: impl Into<String>,
+    documents: &Live<D>,
+    pick: fn(&D) -> &Arc<Entity>,
+) {
+    let documents = documents.clone();
+    let live = move || pick(&documents()).clone();
+    leaves.put(path, Leaf::Live(Arc::new(live)));
 }
 
 /// The three documents that one set of credentials, or one failure, makes.
@@ -83,28 +93,7 @@ struct Documents {
     extended: Arc<Entity>,
 }
 
-type Field = (&'static str, Value);
-
-impl Documents {
-    /// `credentials` are the fields of the role document, in order.
-    fn new(about: &About, info_code: &str, credentials: Vec<Field>, updated: Date) -> Documents {
-        let mut extended = credentials.clone();
-        extended.push(("AccountId", json!(about.account)));
-        let info = [
-            ("Code", json!(info_code)),
-            updated_field(updated),
-            ("InstanceProfileArn", json!(about.profile_arn)),
-            ("InstanceProfileId", json!(about.profile_id)),
-        ];
-        Documents {
-            info: Arc::new(document(info, updated)),
-            credentials: Arc::new(document(credentials, updated)),
-            extended: Arc::new(document(extended, updated)),
-        }
-    }
-}
-
-/// What the documents say of the role, whatever its credentials.
+/// What they say of the role, whatever its credentials.
 struct About {
     account: String,
     profile_arn: String,
@@ -122,137 +111,129 @@ impl About {
     }
 }
 
-/// The fields of a role document that holds credentials: key id, secret and token.
-fn key_fields(keys: [&str; 3], updated: Date, expires: Date) -> Vec<Field> {
-    let [id, secret, token] = keys;
-    vec![
-        ("Code", json!("Success")),
-        updated_field(updated),
-        ("Type", json!("AWS-HMAC")),
-        ("AccessKeyId", json!(id)),
-        ("SecretAccessKey", json!(secret)),
-        ("Token", json!(token)),
-        ("Expiration", json!(expires.to_string())),
-    ]
+impl Documents {
+    fn new(about: &About, current: &Current) -> Documents {
+        let code = match current {
+            Current::Failed(failure) if failure.code == FailureCode::InstanceProfileNotFound => {
+                failure.code.as_str()
+            }
+            _ => "Success",
+        };
+        let (credentials, updated) = fields(current);
+        let mut extended = credentials.clone();
+        extended.push(("AccountId", json!(about.account)));
+        let info = [
+            ("Code", json!(code)),
+            updated_field(updated),
+            ("InstanceProfileArn", json!(about.profile_arn)),
+            ("InstanceProfileId", json!(about.profile_id)),
+        ];
+        Documents {
+            info: document(info, updated),
+            credentials: document(credentials, updated),
+            extended: document(extended, updated),
+        }
+    }
 }
 
-/// The fields of a role document that holds none; its status is 200 all the same.
-fn failure_fields(code: &str, message: &str, updated: Date) -> Vec<Field> {
-    vec![
-        ("Code", json!(code)),
-        ("Message", json!(message)),
-        updated_field(updated),
-    ]
+/// The documents of the instance identity role.
+struct IdentityDocuments {
+    info: Arc<Entity>,
+    credentials: Arc<Entity>,
+}
+
+impl IdentityDocuments {
+    fn new(account: &str, current: &Current) -> IdentityDocuments {
+        let (credentials, updated) = fields(current);
+        let info = [
+            ("Code", json!("Success")),
+            updated_field(updated),
+            ("AccountId", json!(account)),
+        ];
+        IdentityDocuments {
+            info: document(info, updated),
+            credentials: document(credentials, updated),
+        }
+    }
+}
+
+/// The instance identity role's keys: of EC2's shape, worth nothing, stable.
+fn made_up(config: &Config) -> Static {
+    let letters = |of: &str, length| config.facts.letters(of, length);
+    Static::Valid {
+        credentials: Arc::new(Credentials {
+            access_key_id: format!("ASIA{}", letters("identity-key", 16)),
+            secret_access_key: Secret::new(letters("identity-secret", 40)),
+            token: Some(Secret::new(letters("identity-token", 340))),
+        }),
+        expiration: None,
+    }
+}
+
+type Field = (&'static str, Value);
+
+/// The fields of a role document, in order, and when it was made. One without credentials has
+/// status 200 all the same.
+fn fields(current: &Current) -> (Vec<Field>, Date) {
+    match current {
+        Current::Valid(session) => {
+            let updated = session.last_updated();
+            let fields = vec![
+                ("Code", json!("Success")),
+                updated_field(updated),
+                ("Type", json!("AWS-HMAC")),
+                ("AccessKeyId", json!(session.access_key_id())),
+                ("SecretAccessKey", json!(session.secret_access_key())),
+                ("Token", json!(session.token())),
+                ("Expiration", json!(session.expires().to_string())),
+            ];
+            (fields, updated)
+        }
+        Current::Failed(failure) => {
+            let fields = vec![
+                ("Code", json!(failure.code.as_str())),
+                ("Message", json!(failure.message)),
+                updated_field(failure.last_updated),
+            ];
+            (fields, failure.last_updated)
+        }
+    }
 }
 
 fn updated_field(at: Date) -> Field {
     ("LastUpdated", json!(at.to_string()))
 }
 
-fn document(fields: impl IntoIterator<Item = Field>, updated: Date) -> Entity {
+fn document(fields: impl IntoIterator<Item = Field>, updated: Date) -> Arc<Entity> {
     let fields = fields
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value));
-    Entity::new("text/plain", Some(&updated.http()), object(fields))
+    let produced = updated.http();
+    Arc::new(Entity::new("text/plain", Some(&produced), object(fields)))
 }
 
-type LiveDocuments = Arc<dyn Fn() -> Arc<Documents> + Send + Sync>;
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Reads what the role has published; each is rendered by its first reader.
-fn of_role(config: &Config, arn: &RoleArn, role: &RoleSlot, clock: &Arc<Clock>) -> LiveDocuments {
-    let about = About::new(config, arn);
-    let (role, clock) = (role.clone(), clock.clone());
-    Arc::new(move || match role.get().map(|role| role.current()) {
-        Some(Current::Valid(session)) => session.documents(|session| {
-            let keys = [
-                session.access_key_id(),
-                session.secret_access_key(),
-                session.token(),
-            ];
-            let updated = session.last_updated();
-            let fields = key_fields(keys, updated, session.expires());
-            Documents::new(&about, "Success", fields, updated)
-        }),
-        Some(Current::Failed(failure)) => failure.documents(|failure| {
-            let updated = failure.last_updated;
-            let fields = failure_fields(failure.code.as_str(), &failure.message, updated);
-            Documents::new(&about, "Success", fields, updated)
-        }),
-        None => {
-            let now = clock.now();
-            let fields = failure_fields(FailureCode::Failed.as_str(), "not started yet", now);
-            Arc::new(Documents::new(&about, "Success", fields, now))
+    use super::*;
+
+    #[test]
+    fn documents_are_made_once_for_each_change() {
+        let (clock, made) = (Arc::new(Clock::default()), Arc::new(AtomicUsize::new(0)));
+        let role = String::new();
+        let code = FailureCode::Failed;
+        let fixed = Fixed::new(Static::Failing { code, role }, clock.now());
+        let (time, count) = (clock.clone(), made.clone());
+        let live = rendered(
+            move || fixed.current(time.now()),
+            move |_| count.fetch_add(1, Ordering::Relaxed),
+        );
+        for hour in 0..3 {
+            assert_eq!(*live(), hour);
+            assert!(Arc::ptr_eq(&live(), &live()));
+            clock.advance(3600 * 1000);
         }
-    })
-}
-
-fn of_static(config: &Config, fixed: &StaticRole, clock: &Arc<Clock>) -> LiveDocuments {
-    let about = About::new(config, &fixed.arn);
-    let fixed = fixed.clone();
-    cached_hourly(clock, move |updated| {
-        let (info_code, fields) = match &fixed.state {
-            StaticState::Failing(failure) => {
-                let info = match failure {
-                    FailureCode::InstanceProfileNotFound => failure.as_str(),
-                    _ => "Success",
-                };
-                (
-                    info,
-                    failure_fields(failure.as_str(), failure.message(), updated),
-                )
-            }
-            StaticState::Valid {
-                credentials,
-                expiration,
-            } => {
-                let token = credentials
-                    .token
-                    .as_ref()
-                    .map_or("", |token| token.expose());
-                let secret = credentials.secret_access_key.expose();
-                let keys = [&*credentials.access_key_id, secret, token];
-                let expires = expiration.unwrap_or(updated + LIFETIME);
-                ("Success", key_fields(keys, updated, expires))
-            }
-        };
-        Documents::new(&about, info_code, fields, updated)
-    })
-}
-
-/// A leaf made anew every hour of the instance's clock.
-fn hourly(clock: &Arc<Clock>, make: impl Fn(Date) -> Entity + Send + Sync + 'static) -> Live {
-    let cached = cached_hourly(clock, move |updated| Arc::new(make(updated)));
-    Arc::new(move || (*cached()).clone())
-}
-
-/// What `make` makes of the last full hour since now, remembered until the next.
-fn cached_hourly<T: Send + Sync + 'static>(
-    clock: &Arc<Clock>,
-    make: impl Fn(Date) -> T + Send + Sync + 'static,
-) -> Arc<dyn Fn() -> Arc<T> + Send + Sync> {
-    let clock = clock.clone();
-    let loaded_ms = clock.unix_ms();
-    let cache: Mutex<Option<(i64, Arc<T>)>> = Mutex::new(None);
-    Arc::new(move || {
-        let hour = (clock.unix_ms() - loaded_ms).div_euclid(REDATED_MS);
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((cached, made)) = &*cache
-            && *cached == hour
-        {
-            return made.clone();
-        }
-        let made = Arc::new(make(Date::from_unix_ms(loaded_ms + hour * REDATED_MS)));
-        *cache = Some((hour, made.clone()));
-        made
-    })
-}
-
-/// The instance identity role's key id, secret and token: of EC2's shape, worth nothing, stable.
-fn made_up_keys(config: &Config) -> [String; 3] {
-    let letters = |of: &str, length| config.facts.letters(of, length);
-    [
-        format!("ASIA{}", letters("identity-key", 16)),
-        letters("identity-secret", 40),
-        letters("identity-token", 340),
-    ]
+        assert_eq!(made.load(Ordering::Relaxed), 3);
+    }
 }

@@ -14,12 +14,12 @@ pub mod tree;
 pub mod verdicts;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::{Clock, SECOND_US};
-use crate::config::{Config, Effect, Problem, RoleSource};
+use crate::config::{Config, Effect, Problem};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
-use crate::role::{Role, Spec};
+use crate::role::{OtherRole, Role};
 use events::{Events, Showing};
 use faults::{Faults, Verdict};
 use token::{Tokens, Ttl};
@@ -72,13 +72,11 @@ const WRONG_JSON: &str = "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : ";
 const READ: &str = "GET, HEAD";
 const TOKEN_METHODS: &str = "OPTIONS, PUT";
 
-/// The role that obtains credentials from STS: started after the instance was built and checked.
-pub type RoleSlot = Arc<OnceLock<Arc<Role>>>;
-
 /// The instance at one moment: its configuration and the tree made of it. Never changed, only
 /// replaced.
 pub struct Instance {
     pub config: Arc<Config>,
+    pub role: Option<Arc<Role>>,
     leaves: Leaves,
     tree: Arc<Tree>,
     /// The tree with the events that show to some client, for each set of them.
@@ -88,22 +86,22 @@ pub struct Instance {
 
 impl Instance {
     /// Builds the tree. The problems are paths of the configuration that contradict each other.
-    /// Credentials that STS hands out are read from `role`, once it is there.
+    /// `role` is the one that the configuration names.
     pub fn new(
         config: Config,
+        role: Option<Arc<Role>>,
         clock: &Arc<Clock>,
-        role: &RoleSlot,
     ) -> Result<Instance, Vec<Problem>> {
         let mut leaves = Leaves::default();
         meta_data::add(&config, &mut leaves);
-        iam::add(&config, role, clock, &mut leaves);
+        iam::add(&config, role.as_ref(), clock, &mut leaves);
         dynamic::add(&config, &mut leaves);
         if let Some(bytes) = &config.user_data {
             leaves.put("user-data", Leaf::Bytes(bytes.clone()));
         }
         meta_data::change("meta-data/", &config.metadata_changes, &mut leaves);
         meta_data::change("dynamic/", &config.dynamic_changes, &mut leaves);
-        Instance::build(Arc::new(config), leaves, clock).map_err(|conflict| {
+        Instance::build(Arc::new(config), role, leaves, clock).map_err(|conflict| {
             vec![Problem {
                 place: "metadata, dynamic".into(),
                 what: conflict.to_string(),
@@ -111,16 +109,27 @@ impl Instance {
         })
     }
 
-    fn build(config: Arc<Config>, leaves: Leaves, clock: &Clock) -> Result<Instance, Conflict> {
+    fn build(
+        config: Arc<Config>,
+        role: Option<Arc<Role>>,
+        leaves: Leaves,
+        clock: &Clock,
+    ) -> Result<Instance, Conflict> {
         let produced = clock.now().http();
         let versions = Entity::new("text/plain", Some(&produced), VERSIONS.join("\n"));
         Ok(Instance {
             config,
+            role,
             tree: Arc::new(leaves.build(&produced)?),
             leaves,
             views: Mutex::default(),
             versions: Arc::new(versions),
         })
+    }
+
+    /// The same with other leaves.
+    fn with(&self, leaves: Leaves, clock: &Clock) -> Result<Instance, Conflict> {
+        Instance::build(self.config.clone(), self.role.clone(), leaves, clock)
     }
 
     /// The tree in which those events show. An event that has no place in it (a leaf was put where
@@ -152,14 +161,13 @@ pub struct Imds {
     changing: Mutex<()>,
     pub tokens: Tokens,
     pub clock: Arc<Clock>,
-    role: RoleSlot,
     pub events: Events,
     pub faults: Faults,
 }
 
 impl Imds {
     /// Serves `instance`, with the events and faults of its configuration from now on.
-    pub fn new(instance: Instance, clock: Arc<Clock>, role: RoleSlot) -> Imds {
+    pub fn new(instance: Instance, clock: Arc<Clock>) -> Imds {
         let faults = Faults::default();
         for spec in &instance.config.faults {
             faults.add(spec.clone());
@@ -170,14 +178,13 @@ impl Imds {
             changing: Mutex::default(),
             tokens: Tokens::default(),
             clock,
-            role,
             faults,
         }
     }
 
-    /// The role whose credentials STS hands out, if there is one.
-    pub fn role(&self) -> Option<&Arc<Role>> {
-        self.role.get()
+    /// The role, if there is one.
+    pub fn role(&self) -> Option<Arc<Role>> {
+        self.instance().role.clone()
     }
 
     /// The instance as it is now.
@@ -192,26 +199,21 @@ impl Imds {
     /// nothing is changed.
     pub fn load(&self, config: Config) -> Result<Option<Problem>, Vec<Problem>> {
         let _changing = self.changing.lock();
-        let wanted = match &config.role {
-            Some(RoleSource::Sts(spec)) => Some(&**spec),
-            _ => None,
-        };
-        let running = self.role().map(|role| role.spec());
-        if wanted.map(Spec::arn) != running.map(Spec::arn) {
-            return Err(vec![Problem {
+        let role = Role::reloaded(self.role(), config.role.as_ref(), self.clock.now());
+        let (role, waits) = role.map_err(|OtherRole| {
+            vec![Problem {
                 place: "role.arn".into(),
                 what: "the role that STS is asked for changes only at a restart".into(),
-            }]);
-        }
-        let waiting = (wanted != running).then(|| Problem {
+            }]
+        })?;
+        self.set(Instance::new(config, role, &self.clock)?);
+        Ok(waits.then(|| Problem {
             place: "role".into(),
             what:
                 "what STS is asked with, such as the session's name (by default the instance id) \
                    or the region, changes only at a restart"
                     .into(),
-        });
-        self.set(Instance::new(config, &self.clock, &self.role)?);
-        Ok(waiting)
+        }))
     }
 
     fn set(&self, instance: Instance) {

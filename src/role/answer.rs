@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use roxmltree::{Document, Node};
 
+use super::clock::{Clock, Moment};
 use super::secret::{Credentials, Secret};
 use crate::date::Date;
 
@@ -28,6 +29,35 @@ pub(super) struct CallError {
     pub(super) kind: Kind,
     /// How long STS asks to be left alone.
     pub(super) retry_after: Option<Duration>,
+}
+
+/// A call from its beginning to its end.
+pub(super) struct Exchange {
+    pub(super) outcome: Result<Grant, CallError>,
+    /// When whoever answered says that was.
+    pub(super) date: Option<Date>,
+    pub(super) sent: Moment,
+    pub(super) answered: Moment,
+}
+
+impl Exchange {
+    /// No exchange at all: the machine could not even begin one.
+    pub(super) fn none(message: &str, at: Moment) -> Exchange {
+        Exchange {
+            outcome: Err(CallError::unanswered("NoAnswer", message)),
+            date: None,
+            sent: at,
+            answered: at,
+        }
+    }
+
+    /// `clock`, which dated the call, as it should have been; `None` if it agrees with STS.
+    pub(super) fn corrected(&self, clock: Clock) -> Option<Clock> {
+        // Somebody in between who answers in STS's place may have any time.
+        let is_from_sts = !matches!(&self.outcome, Err(error) if error.code == UNUSABLE);
+        let date = self.date.filter(|_| is_from_sts)?;
+        clock.corrected(date, self.sent, self.answered)
+    }
 }
 
 /// What helps against an error.
@@ -204,6 +234,12 @@ pub(super) fn hold_against(bytes: &[u8]) {
             assert!(grant.credentials.token.is_some());
         }
     }
+}
+
+/// The door of the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzzed_answer(bytes: &[u8]) {
+    hold_against(bytes);
 }
 
 #[cfg(test)]

@@ -6,20 +6,21 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::arn::RoleArn;
 use super::secret::{BadCredentials, Credentials, Fields, Secret};
-use super::state::Session;
+use super::session::Session;
 use crate::date::Date;
 
 /// What a restart finds.
 #[derive(Default)]
 pub(super) struct Stored {
-    pub(super) bootstrap: Option<Credentials>,
-    pub(super) session: Option<Session>,
+    pub(super) bootstrap: Option<Arc<Credentials>>,
+    pub(super) session: Option<Arc<Session>>,
 }
 
 /// Why a state file is of no use.
@@ -40,7 +41,7 @@ impl fmt::Display for BadState {
                 f.write_str("is damaged: a key is missing or of the wrong type")
             }
             Self::Damaged(e) => write!(f, "is damaged: {e}"),
-            Self::BadDate(key) => write!(f, "is damaged: {key} is not a date"),
+            Self::BadDate(key) => write!(f, "is damaged: {key} is not a date that can be shown"),
             Self::OtherRole(arn) => write!(f, "belongs to another role, {arn:?}"),
         }
     }
@@ -74,6 +75,16 @@ struct SessionWritten<'a> {
     credentials: Keys<'a>,
     last_updated: String,
     expiration: String,
+}
+
+impl<'a> SessionWritten<'a> {
+    fn of(session: &'a Session) -> SessionWritten<'a> {
+        SessionWritten {
+            credentials: Keys::of(&session.credentials),
+            last_updated: session.last_updated.to_string(),
+            expiration: session.expires.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -122,33 +133,25 @@ impl Store {
         }
         let date = |key, text: &str| Date::parse(text).ok_or(BadState::BadDate(key));
         let session = |read: SessionRead| {
-            Ok(Session::new(
+            Ok(Arc::new(Session::new(
                 read.credentials.credentials().map_err(BadState::Damaged)?,
-                date("Expiration", &read.expiration)?,
-                date("LastUpdated", &read.last_updated)?,
-            ))
+                date("expiration", &read.expiration)?.truncate_to_second(),
+                date("last_updated", &read.last_updated)?,
+            )))
         };
         let bootstrap = read.bootstrap.map(Fields::credentials).transpose();
         Ok(Stored {
-            bootstrap: bootstrap.map_err(BadState::Damaged)?,
+            bootstrap: bootstrap.map_err(BadState::Damaged)?.map(Arc::new),
             session: read.session.map(session).transpose()?,
         })
     }
 
     /// Replaces the file at once: whoever reads it, also after a crash, finds the old or the new.
-    pub(super) fn save(
-        &self,
-        bootstrap: Option<&Credentials>,
-        session: Option<&Session>,
-    ) -> io::Result<()> {
+    pub(super) fn save(&self, stored: &Stored) -> io::Result<()> {
         let written = Written {
             role_arn: self.arn.as_str(),
-            bootstrap: bootstrap.map(Keys::of),
-            session: session.map(|session| SessionWritten {
-                credentials: Keys::of(&session.credentials),
-                last_updated: session.last_updated.to_string(),
-                expiration: session.expires.to_string(),
-            }),
+            bootstrap: stored.bootstrap.as_deref().map(Keys::of),
+            session: stored.session.as_deref().map(SessionWritten::of),
         };
         // Room for two tokens, so that no secret is left behind by growing.
         let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));

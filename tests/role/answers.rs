@@ -32,8 +32,8 @@ fn access_denied_is_the_unauthorized_failure_and_is_retried_slowly() {
         message,
         "AssumeRole failed: AccessDenied: HTTP 403, as the test wanted"
     );
-    assert_eq!(started.state(), "failed");
-    let status = started.role.verbose_status();
+    assert_eq!(started.role.phase(), Phase::Failed);
+    let status = started.verbose();
     let date = |text: Option<String>| {
         time::OffsetDateTime::parse(
             &text.unwrap(),
@@ -182,12 +182,12 @@ fn no_output_ever_has_a_part_of_a_secret() {
     started.lines.wait_for("assumed: ");
     sts.script([Fault::Echo, Fault::Echo]);
     started.lines.wait_for("failing: ");
-    shown.push(format!("{:?}", started.role.verbose_status()));
+    shown.push(format!("{:?}", started.verbose()));
     started.offer(&temporary);
     started.lines.wait_for("recovered: ");
     sts.always(Fault::Echo);
     started.lines.wait_for("expired: ");
-    shown.push(serde_json::to_string(&started.role.verbose_status()).unwrap());
+    shown.push(serde_json::to_string(&started.verbose()).unwrap());
     shown.push(started.now().unwrap_err().1);
     shown.extend(started.lines.all());
     assert!(

@@ -16,7 +16,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use imds_mock::role::{Credentials, Current, FailureCode, Limits, Options, Role, Settings, Spec};
+use imds_mock::date::Date;
+use imds_mock::role::{
+    Credentials, Current, FailureCode, Limits, Options, Phase, Role, Settings, Source,
+    VerboseStatus,
+};
 use sts::{FakeSts, Fault, Key, PATIENCE};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,18 +81,22 @@ impl Started {
 
     /// The key id being served, or the failure's code and message.
     fn now(&self) -> Result<String, (FailureCode, String)> {
-        match self.role.current() {
+        match self.role.current(Date::now()) {
             Current::Valid(session) => Ok(session.access_key_id().to_owned()),
             Current::Failed(failure) => Err((failure.code, failure.message.clone())),
         }
     }
 
-    fn state(&self) -> &'static str {
-        self.role.verbose_status().state
+    fn is_good(&self) -> bool {
+        self.role.is_good(Date::now())
+    }
+
+    fn verbose(&self) -> VerboseStatus {
+        self.role.verbose_status().expect("it is a role of STS")
     }
 }
 
-fn spec(sts: &FakeSts) -> Spec {
+fn role(sts: &FakeSts) -> Arc<Role> {
     let settings = Settings {
         arn: ARN.to_owned(),
         default_session_name: "i-1234567890abcdef0".to_owned(),
@@ -100,7 +108,7 @@ fn spec(sts: &FakeSts) -> Spec {
         region: "rack-9".to_owned(),
         ..Settings::default()
     };
-    Spec::build(settings).unwrap().0
+    Role::new(Source::sts(settings).unwrap().0, Date::now())
 }
 
 fn options(lines: &Lines) -> Options {
@@ -122,7 +130,8 @@ fn start(sts: &FakeSts, change: impl FnOnce(&mut Options)) -> Started {
     let lines = Lines::default();
     let mut options = options(&lines);
     change(&mut options);
-    let role = Role::start(spec(sts), options).unwrap();
+    let role = role(sts);
+    role.start(options).unwrap();
     Started { role, lines }
 }
 
@@ -148,8 +157,8 @@ impl Reader {
         let thread = thread::spawn(move || {
             let mut readings = 0;
             while !stopped.load(Ordering::SeqCst) {
-                let before = imds_mock::date::Date::now();
-                match role.current() {
+                let before = Date::now();
+                match role.current(before) {
                     Current::Valid(session) => {
                         let n = session.access_key_id().strip_prefix("ASIASESSION").unwrap();
                         let mark = format!("/{n}/");

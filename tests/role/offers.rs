@@ -16,8 +16,8 @@ fn an_offer_replaces_what_works_only_when_it_works_itself() {
     let line = started.lines.wait_for("AKIASTRANGER are not taken");
     assert!(line.contains("InvalidClientTokenId"), "{line}");
     assert_eq!(
-        started.state(),
-        "valid",
+        started.role.phase(),
+        Phase::Valid,
         "a refused offer is no failure of what works"
     );
     started.offer(&second);
@@ -33,7 +33,7 @@ fn an_offer_made_during_an_outage_is_tried_again_until_sts_answers() {
     sts.script([Fault::Close, Fault::error(500, "InternalFailure")]);
     started.offer(&sts.user_key("SECOND"));
     started.lines.wait_for("AKIASECOND are tried again later");
-    assert_eq!(started.state(), "valid");
+    assert_eq!(started.role.phase(), Phase::Valid);
     started.lines.wait_for("signed by AKIASECOND");
     assert_eq!(sts.calls().len(), 4);
 }

@@ -28,7 +28,7 @@ fn a_restart_needs_nobody_even_when_the_bootstrap_credentials_have_died() {
         "served before STS says anything"
     );
     started.lines.wait_for("failing: ");
-    assert_eq!(started.state(), "stale");
+    assert_eq!(started.role.phase(), Phase::Stale);
     sts.always(Fault::None);
     started.lines.wait_for("recovered: ");
     assert_eq!(started.now().unwrap(), "ASIASESSION1");
@@ -60,7 +60,7 @@ fn a_clock_set_ahead_during_a_restart_does_not_cost_the_stored_session() {
     // By our own clock the session is over, and the bootstrap credentials are too.
     sts.expire(&key);
     let started = start_with_file(&sts, &directory, None);
-    assert!(!started.role.status());
+    assert!(!started.is_good());
     let line = started.lines.wait_for("recovered: ");
     assert!(line.contains("signed by ASIASESSION0"), "{line}");
 }
@@ -152,7 +152,7 @@ fn unusable_root_certificates_are_an_error_at_start() {
             ca_bundle: Some(path.clone()),
             ..options(&Lines::default())
         };
-        let error = Role::start(spec(&sts), options).err().unwrap().to_string();
+        let error = role(&sts).start(options).unwrap_err().to_string();
         assert!(
             error.starts_with("AWS_CA_BUNDLE: ") && error.contains(part),
             "{error}"
