@@ -298,6 +298,38 @@ mod tests {
     }
 
     #[test]
+    fn an_expiration_is_read_with_its_offset_or_is_none() {
+        for (text, read_as) in [
+            ("2026-01-02T05:04:05+02:00", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02T05:04:05.9-23:59", Some("2026-01-03T05:03:05Z")),
+            ("2026-01-02T05:04:05-00:00", Some("2026-01-02T05:04:05Z")),
+            ("0000-01-01T00:00:00Z", Some("0000-01-01T00:00:00Z")),
+            ("0000-01-01T00:00:00+00:01", None),
+            ("9999-12-31T23:59:59.9Z", Some("9999-12-31T23:59:59Z")),
+            ("9999-12-31T23:59:59-00:01", None),
+            ("9999-12-31T23:59:59-23:59", None),
+            ("10000-01-01T00:00:00Z", None),
+            ("2026-01-02T05:04:05", None),
+            ("2026-02-30T00:00:00Z", None),
+            ("1767323045", None),
+        ] {
+            let credentials = format!(
+                "<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+                 <SessionToken>t</SessionToken><Expiration>{text}</Expiration>"
+            );
+            let found = read_text(200, &answer("", &credentials));
+            match (found, read_as) {
+                (Ok(grant), Some(date)) => assert_eq!(grant.expires.to_string(), date, "{text}"),
+                (Err(error), None) => {
+                    assert_eq!(error.code, UNUSABLE);
+                    assert!(error.message.contains("Expiration"), "{}", error.message);
+                }
+                (found, _) => panic!("{text}: {:?}", found.err()),
+            }
+        }
+    }
+
+    #[test]
     fn an_answer_that_is_not_whole_gives_no_credentials() {
         let plain = "<AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>hush</SecretAccessKey>\
             <SessionToken>hush</SessionToken><Expiration>2026-01-02T03:04:05Z</Expiration>";

@@ -135,8 +135,8 @@ impl Store {
         let session = |read: SessionRead| {
             Ok(Arc::new(Session::new(
                 read.credentials.credentials().map_err(BadState::Damaged)?,
-                date("expiration", &read.expiration)?.truncate_to_second(),
-                date("last_updated", &read.last_updated)?,
+                date("session.expiration", &read.expiration)?.truncate_to_second(),
+                date("session.last_updated", &read.last_updated)?,
             )))
         };
         let bootstrap = read.bootstrap.map(Fields::credentials).transpose();

@@ -112,6 +112,63 @@ fn a_state_file_that_is_of_no_use_is_a_warning_and_not_an_end() {
     }
 }
 
+/// A state file with a session of these dates.
+fn stored(expiration: &str, last_updated: &str) -> String {
+    format!(
+        r#"{{"role_arn":"{ARN}","bootstrap":null,"session":{{"credentials":{{"AccessKeyId":"ASIAX",
+        "SecretAccessKey":"hush","Token":"hush"}},"last_updated":"{last_updated}",
+        "expiration":"{expiration}"}}}}"#
+    )
+}
+
+#[test]
+fn dates_of_a_state_file_are_read_with_their_offset_or_are_damage() {
+    const PAST: &str = "2026-01-02T03:04:05Z";
+    let sts = FakeSts::start(SECOND * 60);
+    sts.always(Fault::Hang);
+    for (expiration, last_updated, expected) in [
+        (
+            "2099-01-02T05:04:05+02:00",
+            PAST,
+            Ok("2099-01-02T03:04:05Z"),
+        ),
+        (
+            "2099-01-02T05:04:05-23:59",
+            PAST,
+            Ok("2099-01-03T05:03:05Z"),
+        ),
+        (
+            "9999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            Ok("9999-12-31T23:59:59Z"),
+        ),
+        ("9999-12-31T23:59:59-23:59", PAST, Err("session.expiration")),
+        ("0000-01-01T00:00:00+00:01", PAST, Err("session.expiration")),
+        ("2099-01-02T05:04:05", PAST, Err("session.expiration")),
+        (
+            "2099-01-02T05:04:05Z",
+            "0000-01-01T00:00:00+02:00",
+            Err("session.last_updated"),
+        ),
+    ] {
+        let directory = Directory::new("dates");
+        fs::write(directory.file(), stored(expiration, last_updated)).unwrap();
+        let started = start_with_file(&sts, &directory, None);
+        match expected {
+            Ok(shown) => {
+                let line = started.lines.wait_for("restored from ");
+                assert!(line.ends_with(&format!("expires {shown}")), "{line}");
+                assert_eq!(started.verbose().expiration.as_deref(), Some(shown));
+            }
+            Err(key) => {
+                let line = started.lines.wait_for("is damaged: ");
+                assert!(line.contains(key) && !line.contains("hush"), "{line}");
+                assert!(!started.is_good());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_state_file_that_cannot_be_written_is_said_once_and_hurts_nobody() {
     let directory = Directory::new("unwritable");
