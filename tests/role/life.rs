@@ -197,7 +197,7 @@ fn a_session_that_is_refused_falls_back_to_the_bootstrap_credentials() {
         let reader = Reader::start(&started.role);
         let line = started.lines.wait_for_nth("renewed: ", 2);
         assert!(
-            line.contains("signed by AKIABOOT because the session was refused"),
+            line.contains("signed by AKIABOOT00000000 because the session was refused"),
             "{line}"
         );
         assert!(line.contains(code), "{line}");
