@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::report::Section;
-use crate::role::{Credentials, FailureCode, RoleArn, Secret, Settings, Source, Static};
+use crate::role::{Credentials, FailureCode, ForV1, RoleArn, Secret, Settings, Source, Static};
 
 const KEYS: &[&str] = &[
     "arn",
@@ -20,6 +20,7 @@ const KEYS: &[&str] = &[
     "session_tags",
     "sts_endpoint",
     "sts_region",
+    "v1",
 ];
 const CREDENTIAL_KEYS: &[&str] = &["access_key_id", "secret_access_key", "token", "expiration"];
 
@@ -59,15 +60,18 @@ pub(super) fn read(
         let failure = FailureCode::parse(text);
         (text == "Success" || failure.is_some()).then_some(failure)
     });
+    let v1 = role.parsed("v1", "same, separate or none", ForV1::parse);
+    let v1 = v1.unwrap_or_default();
     let fixed = match (code.flatten(), role.secret_section("credentials")) {
-        (Some(code), _) => Static::Failing {
-            code,
-            role: arn.name().to_owned(),
-        },
+        (Some(code), _) => Static::failing(code, arn.name()),
         (None, Some(section)) => credentials(&section)?,
-        (None, None) => return sts(&role, arn, region, instance_id),
+        (None, None) => return sts(&role, arn, v1, region, instance_id),
     };
-    Some(Source::fixed(arn.clone(), fixed))
+    if v1 == ForV1::Separate {
+        let what = "expected same or none, found \"separate\": only STS gives a second session";
+        role.problem("v1", what);
+    }
+    Some(Source::fixed(arn.clone(), fixed, v1))
 }
 
 fn credentials(section: &Section) -> Option<Static> {
@@ -96,7 +100,13 @@ fn credentials(section: &Section) -> Option<Static> {
     })
 }
 
-fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option<Source> {
+fn sts(
+    role: &Section,
+    arn: &RoleArn,
+    v1: ForV1,
+    region: &str,
+    instance_id: &str,
+) -> Option<Source> {
     let text = |key: &str| role.text(key).map(str::to_owned);
     let policy = match role.get("policy") {
         // JSON within JSON may be written either way.
@@ -122,6 +132,7 @@ fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option
         policy,
         policy_arns: role.lines("policy_arns"),
         session_tags: tags,
+        v1,
         sts_endpoint: text("sts_endpoint"),
         sts_region: text("sts_region"),
         region: region.to_owned(),

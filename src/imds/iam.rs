@@ -11,7 +11,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::date::Date;
 use crate::http::Entity;
-use crate::role::{Credentials, Current, FailureCode, Fixed, Role, RoleArn, Secret, Static};
+use crate::role::{
+    Credentials, Current, FailureCode, Fixed, Role, RoleArn, RoleDelivery, Secret, Static,
+};
 
 const INFO: &str = "meta-data/iam/info";
 const CREDENTIALS: &str = "meta-data/iam/security-credentials";
@@ -26,10 +28,13 @@ pub fn add(config: &Config, role: Option<&Arc<Role>>, clock: &Arc<Clock>, leaves
         let about = About::new(config, arn);
         let (name, role, clock) = (arn.name(), role.clone(), clock.clone());
         let documents = rendered(
-            move || role.current(clock.now()),
+            move |delivery| role.current(clock.now(), delivery),
             move |current| Documents::new(&about, current),
         );
-        put(leaves, INFO, &documents, |of| &of.info);
+        // Of the instance profile, and so the same for both versions.
+        let info = documents.clone();
+        let info = move |_| info(RoleDelivery::V2).info.clone();
+        leaves.put(INFO, Leaf::Live(Arc::new(info)));
         put(leaves, format!("{CREDENTIALS}/{name}"), &documents, |of| {
             &of.credentials
         });
@@ -38,10 +43,13 @@ pub fn add(config: &Config, role: Option<&Arc<Role>>, clock: &Arc<Clock>, leaves
         });
         leaves.hide(EXTENDED);
     }
-    let identity = Fixed::new(made_up(config), clock.now());
+    let [v1, v2] = ["-v1", ""].map(|mark| Fixed::new(made_up(config, mark), clock.now()));
     let (account, clock) = (config.facts.account_id.clone(), clock.clone());
     let documents = rendered(
-        move || identity.current(clock.now()),
+        move |delivery| match delivery {
+            RoleDelivery::V1 => v1.current(clock.now()),
+            RoleDelivery::V2 => v2.current(clock.now()),
+        },
         move |current| IdentityDocuments::new(&account, current),
     );
     put(leaves, format!("{IDENTITY}/info"), &documents, |of| {
@@ -51,17 +59,21 @@ pub fn add(config: &Config, role: Option<&Arc<Role>>, clock: &Arc<Clock>, leaves
     put(leaves, path, &documents, |of| &of.credentials);
 }
 
-type Live<D> = Arc<dyn Fn() -> Arc<D> + Send + Sync>;
+type Live<D> = Arc<dyn Fn(RoleDelivery) -> Arc<D> + Send + Sync>;
+
+/// What was rendered last, and of what.
+type Latest<D> = RwLock<Option<(Current, Arc<D>)>>;
 
 /// What `render` makes of what is handed out, made by its first reader and remembered until
-/// something else is.
+/// something else is; for each version by itself.
 fn rendered<D: Send + Sync + 'static>(
-    current: impl Fn() -> Current + Send + Sync + 'static,
+    current: impl Fn(RoleDelivery) -> Current + Send + Sync + 'static,
     render: impl Fn(&Current) -> D + Send + Sync + 'static,
 ) -> Live<D> {
-    let latest: RwLock<Option<(Current, Arc<D>)>> = RwLock::default();
-    Arc::new(move || {
-        let current = current();
+    let latest: [Latest<D>; 2] = Default::default();
+    Arc::new(move |delivery| {
+        let current = current(delivery);
+        let latest = &latest[delivery as usize];
         if let Some((of, documents)) = &*latest.read().unwrap_or_else(PoisonError::into_inner)
             && of.is(&current)
         {
@@ -82,7 +94,7 @@ fn put<D: Send + Sync + 'static>(
     pick: fn(&D) -> &Arc<Entity>,
 ) {
     let documents = documents.clone();
-    let live = move || pick(&documents()).clone();
+    let live = move |delivery| pick(&documents(delivery)).clone();
     leaves.put(path, Leaf::Live(Arc::new(live)));
 }
 
@@ -157,9 +169,9 @@ impl IdentityDocuments {
     }
 }
 
-/// The instance identity role's keys: of EC2's shape, worth nothing, stable.
-fn made_up(config: &Config) -> Static {
-    let letters = |of: &str, length| config.facts.letters(of, length);
+/// The instance identity role's keys: of EC2's shape, worth nothing, stable, others for each `mark`.
+fn made_up(config: &Config, mark: &str) -> Static {
+    let letters = |of: &str, length| config.facts.letters(&format!("{of}{mark}"), length);
     Static::Valid {
         credentials: Arc::new(Credentials {
             access_key_id: format!("ASIA{}", letters("identity-key", 16)),
@@ -221,15 +233,15 @@ mod tests {
     #[test]
     fn documents_are_made_once_for_each_change() {
         let (clock, made) = (Arc::new(Clock::default()), Arc::new(AtomicUsize::new(0)));
-        let role = String::new();
-        let code = FailureCode::Failed;
-        let fixed = Fixed::new(Static::Failing { code, role }, clock.now());
+        let fixed = Static::failing(FailureCode::Failed, "app");
+        let fixed = Fixed::new(fixed, clock.now());
         let (time, count) = (clock.clone(), made.clone());
         let live = rendered(
-            move || fixed.current(time.now()),
+            move |_| fixed.current(time.now()),
             move |_| count.fetch_add(1, Ordering::Relaxed),
         );
         for hour in 0..3 {
+            let live = || live(RoleDelivery::V2);
             assert_eq!(*live(), hour);
             assert!(Arc::ptr_eq(&live(), &live()));
             clock.advance(3600 * 1000);

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::clock::{Clock, SECOND_US};
 use crate::config::{Config, Effect, Problem};
 use crate::http::{Delivery, Entity, Method, Reply, Request};
-use crate::role::{OtherRole, Role};
+use crate::role::{OtherRole, Role, RoleDelivery};
 use events::{Events, Showing};
 use faults::{Faults, Verdict};
 use token::{Tokens, Ttl};
@@ -211,7 +211,7 @@ impl Imds {
             place: "role".into(),
             what:
                 "what STS is asked with, such as the session's name (by default the instance id) \
-                   or the region, changes only at a restart"
+                   or the region, and what version 1 gets of it, changes only at a restart"
                     .into(),
         }))
     }
@@ -310,9 +310,15 @@ impl Imds {
             _ => {
                 let client = Some(request.caller.address);
                 let showing = self.events.showing(&self.clock, client, rest);
+                let delivery = match remaining {
+                    Some(_) => RoleDelivery::V2,
+                    None => RoleDelivery::V1,
+                };
                 match showing.is_empty() {
-                    true => instance.tree.get(rest),
-                    false => (instance.view(&self.events, showing, &self.clock)).get(rest),
+                    true => instance.tree.get_by(rest, delivery),
+                    false => {
+                        (instance.view(&self.events, showing, &self.clock)).get_by(rest, delivery)
+                    }
                 }
             }
         };

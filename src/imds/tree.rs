@@ -7,13 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::http::Entity;
+use crate::role::RoleDelivery;
 
 /// What a leaf takes beside its path and its value.
 const LEAF_BYTES: usize = 256;
 
 /// Makes a leaf's entity at the moment it is asked for. It is called once a request, so it hands
 /// out what it prepared earlier wherever it can.
-pub type Live = Arc<dyn Fn() -> Arc<Entity> + Send + Sync>;
+pub type Live = Arc<dyn Fn(RoleDelivery) -> Arc<Entity> + Send + Sync>;
 
 /// What stands at the end of a path.
 #[derive(Clone)]
@@ -180,15 +181,21 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The leaf or the listing at `path`, which has no slash before or behind it.
+    /// The leaf or the listing at `path`, which has no slash before or behind it, as version 2 of
+    /// the protocol gets it.
     pub fn get(&self, path: &str) -> Option<Arc<Entity>> {
+        self.get_by(path, RoleDelivery::V2)
+    }
+
+    /// The same as either version gets it.
+    pub fn get_by(&self, path: &str, delivery: RoleDelivery) -> Option<Arc<Entity>> {
         let item = match self.items.get(path) {
             None if path.contains('%') => self.items.get(unquote(path).as_str()),
             found => found,
         };
         Some(match item? {
             Item::Fixed(entity) => entity.clone(),
-            Item::Live(live) => live(),
+            Item::Live(live) => live(delivery),
         })
     }
 }

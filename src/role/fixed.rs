@@ -20,8 +20,36 @@ pub enum Static {
         credentials: Arc<Credentials>,
         expiration: Option<Date>,
     },
-    /// For the role of that name.
-    Failing { code: FailureCode, role: String },
+    Failing {
+        code: FailureCode,
+        message: String,
+    },
+}
+
+impl Static {
+    /// A failure on purpose, of the role of that name.
+    pub fn failing(code: FailureCode, role: &str) -> Static {
+        let message = match code {
+            FailureCode::Failed => "The credentials of the role could not be had".to_owned(),
+            FailureCode::InstanceProfileNotFound => "The instance profile was not found".to_owned(),
+            // EC2's own words (reference/imds.md, section 7).
+            FailureCode::AssumeRoleUnauthorizedAccess => format!(
+                "EC2 cannot assume the role {role}.  Please see documentation at \
+                 http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html."
+            ),
+        };
+        Static::Failing { code, message }
+    }
+
+    /// What version 1 gets where it gets nothing. `Failed`, since the other codes would send a
+    /// person to the instance profile or to the trust policy, and neither is the reason.
+    pub(super) fn nothing_for_v1() -> Static {
+        Static::Failing {
+            code: FailureCode::Failed,
+            message: "Without a session token there are no credentials here: role.v1 is none"
+                .to_owned(),
+        }
+    }
 }
 
 /// It, with its dates.
@@ -70,23 +98,11 @@ fn dated(what: &Static, at: Date) -> Current {
             let expires = expiration.unwrap_or(at + LIFETIME);
             Current::Valid(Arc::new(Session::new(credentials.clone(), expires, at)))
         }
-        Static::Failing { code, role } => Current::Failed(Arc::new(Failure {
+        Static::Failing { code, message } => Current::Failed(Arc::new(Failure {
             code: *code,
-            message: message(*code, role),
+            message: message.clone(),
             last_updated: at,
         })),
-    }
-}
-
-fn message(code: FailureCode, role: &str) -> String {
-    match code {
-        FailureCode::Failed => "The credentials of the role could not be had".to_owned(),
-        FailureCode::InstanceProfileNotFound => "The instance profile was not found".to_owned(),
-        // EC2's own words (reference/imds.md, section 7).
-        FailureCode::AssumeRoleUnauthorizedAccess => format!(
-            "EC2 cannot assume the role {role}.  Please see documentation at \
-             http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html."
-        ),
     }
 }
 
@@ -96,10 +112,8 @@ mod tests {
 
     #[test]
     fn all_readers_of_an_hour_get_the_same_and_its_dates_are_those_of_its_begin() {
-        let code = FailureCode::Failed;
-        let role = String::new();
         let start = Date::parse("2026-01-02T03:04:05.678Z").unwrap();
-        let fixed = Fixed::new(Static::Failing { code, role }, start);
+        let fixed = Fixed::new(Static::nothing_for_v1(), start);
         let at = |ms| fixed.current(start + time::Duration::milliseconds(ms));
         for (first, last, updated) in [
             (0, 3_599_999, "2026-01-02T03:04:05Z"),

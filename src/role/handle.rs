@@ -11,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::clock::Moment;
-use super::fixed::Fixed;
-use super::renewal::{Event, Renewal};
+use super::delivery::{ForV1, RoleDelivery};
+use super::fixed::{Fixed, Static};
+use super::renewal::Renewal;
 use super::schedule::random;
 use super::secret::Credentials;
 use super::session::Current;
@@ -64,6 +65,8 @@ pub struct OtherRole;
 pub struct Role {
     source: Source,
     supply: Supply,
+    /// What version 1 gets where that is nothing.
+    nothing: Option<Fixed>,
 }
 
 enum Supply {
@@ -74,6 +77,8 @@ enum Supply {
 /// Kept valid by a [`Worker`], once it has been started.
 struct Renewed {
     board: Arc<Board>,
+    /// Of the session for version 1, where it has its own.
+    v1_board: Option<Arc<Board>>,
     messages: Sender<Message>,
     to_start: Mutex<Option<ToStart>>,
     /// Closed once the worker has ended.
@@ -88,16 +93,23 @@ struct ToStart {
 
 impl Renewed {
     fn new(spec: &Spec) -> Renewed {
-        let names = (spec.arn().name(), spec.session_name());
-        let idle = Renewal::new(names, None, None, random, Moment::now());
+        let board = |name| {
+            let idle = Renewal::new((spec.arn().name(), name), None, None, random, Moment::now());
+            Arc::new(Board::new(idle.state().clone()))
+        };
         let (sender, messages) = channel();
         let (running, ended) = channel();
         Renewed {
-            board: Arc::new(Board::new(idle.state().clone())),
+            board: board(spec.session_name()),
+            v1_board: spec.v1_session_name.as_deref().map(board),
             messages: sender,
             to_start: Mutex::new(Some(ToStart { messages, running })),
             ended: Mutex::new(ended),
         }
+    }
+
+    fn boards(&self) -> impl Iterator<Item = &Arc<Board>> {
+        [&self.board].into_iter().chain(&self.v1_board)
     }
 
     fn take_start(&self) -> Option<ToStart> {
@@ -110,10 +122,15 @@ impl Role {
     /// A role that asks nobody yet. `now` is the instance's time.
     pub fn new(source: Source, now: Date) -> Arc<Role> {
         let supply = match &source.0 {
-            Kind::Static(_, what) => Supply::Static(Fixed::new(what.clone(), now)),
+            Kind::Static(_, what, _) => Supply::Static(Fixed::new(what.clone(), now)),
             Kind::Sts(spec) => Supply::Sts(Renewed::new(spec)),
         };
-        Arc::new(Role { source, supply })
+        let is_nothing = source.v1() == ForV1::Nothing;
+        Arc::new(Role {
+            nothing: is_nothing.then(|| Fixed::new(Static::nothing_for_v1(), now)),
+            source,
+            supply,
+        })
     }
 
     /// The role after a reload: the one that runs where it is STS's, and whether some of what is
@@ -149,12 +166,12 @@ impl Role {
         let store = options
             .state_file
             .map(|path| Store::new(path, spec.arn().clone()));
-        let (board, sender) = (renewed.board.clone(), renewed.messages.clone());
-        let mut worker = Worker::new(spec, client, board, store, options.log, sender);
+        let (boards, sender) = (renewed.boards().cloned(), renewed.messages.clone());
+        let mut worker = Worker::new(spec, client, boards, store, options.log, sender);
         if let Some(bootstrap) = options.bootstrap
             && !worker.knows(&bootstrap)
         {
-            worker.step(Event::Offer(Arc::new(bootstrap)));
+            worker.offer(bootstrap);
         }
         thread::Builder::new()
             .name("role".into())
@@ -183,16 +200,22 @@ impl Role {
 
     /// What to hand out at that time of the instance's clock, by which static credentials are dated;
     /// those of STS end by STS's clock. Never waits and formats nothing.
-    pub fn current(&self, now: Date) -> Current {
-        match &self.supply {
-            Supply::Static(fixed) => fixed.current(now),
-            Supply::Sts(renewed) => renewed.board.read().current(Moment::now()),
+    pub fn current(&self, now: Date, delivery: RoleDelivery) -> Current {
+        match (&self.supply, &self.nothing, delivery) {
+            (_, Some(nothing), RoleDelivery::V1) => nothing.current(now),
+            (Supply::Static(fixed), ..) => fixed.current(now),
+            (Supply::Sts(renewed), _, delivery) => {
+                let v1_board = renewed.v1_board.as_ref();
+                let v1_board = v1_board.filter(|_| delivery == RoleDelivery::V1);
+                let board = v1_board.unwrap_or(&renewed.board);
+                board.read().current(Moment::now())
+            }
         }
     }
 
-    /// Whether what is handed out are credentials that are good: the answer of `GET /status`.
+    /// Whether what version 2 gets are credentials that are good: the answer of `GET /status`.
     pub fn is_good(&self, now: Date) -> bool {
-        match self.current(now) {
+        match self.current(now, RoleDelivery::V2) {
             // Those of STS would be none if they had expired, whatever the instance's clock says.
             Current::Valid(session) => self.source.spec().is_some() || now < session.expires,
             Current::Failed(_) => false,
@@ -211,7 +234,10 @@ impl Role {
     pub fn is_settled(&self) -> bool {
         match &self.supply {
             Supply::Static(_) => true,
-            Supply::Sts(renewed) => renewed.board.read().is_settled(Moment::now()),
+            Supply::Sts(renewed) => {
+                let now = Moment::now();
+                renewed.boards().all(|board| board.read().is_settled(now))
+            }
         }
     }
 
@@ -220,8 +246,12 @@ impl Role {
         let (Supply::Sts(renewed), Some(spec)) = (&self.supply, self.source.spec()) else {
             return None;
         };
-        let state = renewed.board.read();
-        Some(state.verbose(spec.arn().as_str(), spec.session_name(), Moment::now()))
+        let (arn, now) = (spec.arn().as_str(), Moment::now());
+        let verbose = |(board, name): (&Arc<Board>, _)| board.read().verbose(arn, name, now);
+        let mut all = renewed.boards().zip(spec.session_names()).map(verbose);
+        let status = all.next()?;
+        let v1 = all.next().map(Box::new);
+        Some(VerboseStatus { v1, ..status })
     }
 
     /// Until the credentials that STS gave expire; `None` when there are none.

@@ -5,6 +5,7 @@ mod answer;
 mod arn;
 mod calls;
 mod clock;
+mod delivery;
 mod endpoint;
 mod fixed;
 mod handle;
@@ -26,6 +27,7 @@ mod worker;
 #[cfg(fuzzing)]
 pub use answer::fuzzed_answer;
 pub use arn::{BadArn, RoleArn};
+pub use delivery::{ForV1, RoleDelivery};
 pub use fixed::{Fixed, Static};
 pub use handle::{Error, Options, OtherRole, Role};
 pub use secret::{BadCredentials, Credentials, Secret};

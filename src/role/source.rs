@@ -2,6 +2,7 @@
 //! room asks which of the sources it is.
 
 use super::arn::RoleArn;
+use super::delivery::ForV1;
 use super::fixed::Static;
 use super::settings::{FieldError, Settings, Warning};
 use super::spec::Spec;
@@ -13,7 +14,7 @@ pub struct Source(pub(super) Kind);
 #[derive(Clone)]
 pub(super) enum Kind {
     Sts(Box<Spec>),
-    Static(RoleArn, Static),
+    Static(RoleArn, Static, ForV1),
 }
 
 impl Source {
@@ -23,16 +24,24 @@ impl Source {
         Ok((Source(Kind::Sts(Box::new(spec))), warnings))
     }
 
-    /// Credentials that are written down, or a failure.
-    pub fn fixed(arn: RoleArn, what: Static) -> Source {
-        Source(Kind::Static(arn, what))
+    /// Credentials that are written down, or a failure. Version 1 gets the same or nothing.
+    pub fn fixed(arn: RoleArn, what: Static, v1: ForV1) -> Source {
+        Source(Kind::Static(arn, what, v1))
     }
 
     /// The role.
     pub fn arn(&self) -> &RoleArn {
         match &self.0 {
             Kind::Sts(spec) => spec.arn(),
-            Kind::Static(arn, _) => arn,
+            Kind::Static(arn, ..) => arn,
+        }
+    }
+
+    /// What version 1 gets.
+    pub(super) fn v1(&self) -> ForV1 {
+        match &self.0 {
+            Kind::Sts(spec) => spec.v1,
+            Kind::Static(_, _, v1) => *v1,
         }
     }
 
@@ -47,6 +56,6 @@ impl Source {
 
     /// Whether it hands out credentials that the configuration holds.
     pub fn has_keys(&self) -> bool {
-        matches!(&self.0, Kind::Static(_, Static::Valid { .. }))
+        matches!(&self.0, Kind::Static(_, Static::Valid { .. }, _))
     }
 }

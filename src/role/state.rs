@@ -74,6 +74,9 @@ pub struct VerboseStatus {
     pub next_attempt: Option<String>,
     /// What STS's clock is ahead of this machine's.
     pub clock_correction_seconds: i64,
+    /// The same of the session for version 1, where it has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v1: Option<Box<VerboseStatus>>,
 }
 
 /// Everything that is published, as one value.
@@ -143,6 +146,7 @@ impl State {
             last_error: self.last_error.clone(),
             next_attempt: shown(self.next_attempt),
             clock_correction_seconds: self.clock.correction().whole_seconds(),
+            v1: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The state file: the bootstrap credentials that have worked and the live session, so that a
+//! The state file: the bootstrap credentials that have worked and the live sessions, so that a
 //! restart needs nobody. Ours alone to write, whole or not at all, readable by us only.
 
 use std::fmt;
@@ -21,6 +21,8 @@ use crate::date::Date;
 pub(super) struct Stored {
     pub(super) bootstrap: Option<Arc<Credentials>>,
     pub(super) session: Option<Arc<Session>>,
+    /// That for version 1, where it has its own.
+    pub(super) v1_session: Option<Arc<Session>>,
 }
 
 /// Why a state file is of no use.
@@ -29,7 +31,7 @@ pub(super) enum BadState {
     Unreadable(io::Error),
     /// Not what we write; perhaps edited, perhaps cut.
     Damaged(BadCredentials),
-    BadDate(&'static str),
+    BadDate(String),
     OtherRole(String),
 }
 
@@ -53,6 +55,7 @@ struct Read {
     role_arn: String,
     bootstrap: Option<Fields>,
     session: Option<SessionRead>,
+    v1_session: Option<SessionRead>,
 }
 
 #[derive(Deserialize)]
@@ -62,12 +65,28 @@ struct SessionRead {
     expiration: String,
 }
 
+impl SessionRead {
+    /// The session, which stands at `key`.
+    fn session(self, key: &str) -> Result<Arc<Session>, BadState> {
+        let date = |name, text: &str| {
+            Date::parse(text).ok_or_else(|| BadState::BadDate(format!("{key}.{name}")))
+        };
+        Ok(Arc::new(Session::new(
+            self.credentials.credentials().map_err(BadState::Damaged)?,
+            date("expiration", &self.expiration)?.truncate_to_second(),
+            date("last_updated", &self.last_updated)?,
+        )))
+    }
+}
+
 /// The same, for writing without copies of what is secret.
 #[derive(Serialize)]
 struct Written<'a> {
     role_arn: &'a str,
     bootstrap: Option<Keys<'a>>,
     session: Option<SessionWritten<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v1_session: Option<SessionWritten<'a>>,
 }
 
 #[derive(Serialize)]
@@ -131,18 +150,11 @@ impl Store {
         if read.role_arn != self.arn.as_str() {
             return Err(BadState::OtherRole(read.role_arn));
         }
-        let date = |key, text: &str| Date::parse(text).ok_or(BadState::BadDate(key));
-        let session = |read: SessionRead| {
-            Ok(Arc::new(Session::new(
-                read.credentials.credentials().map_err(BadState::Damaged)?,
-                date("session.expiration", &read.expiration)?.truncate_to_second(),
-                date("session.last_updated", &read.last_updated)?,
-            )))
-        };
         let bootstrap = read.bootstrap.map(Fields::credentials).transpose();
         Ok(Stored {
             bootstrap: bootstrap.map_err(BadState::Damaged)?.map(Arc::new),
-            session: read.session.map(session).transpose()?,
+            session: read.session.map(|of| of.session("session")).transpose()?,
+            v1_session: (read.v1_session.map(|of| of.session("v1_session"))).transpose()?,
         })
     }
 
@@ -152,8 +164,9 @@ impl Store {
             role_arn: self.arn.as_str(),
             bootstrap: stored.bootstrap.as_deref().map(Keys::of),
             session: stored.session.as_deref().map(SessionWritten::of),
+            v1_session: stored.v1_session.as_deref().map(SessionWritten::of),
         };
-        // Room for two tokens, so that no secret is left behind by growing.
+        // Room for three tokens, so that no secret is left behind by growing.
         let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
         serde_json::to_writer_pretty(&mut *text, &written)?;
         text.push(b'\n');

@@ -24,16 +24,26 @@ pub type Log = Box<dyn Fn(&str) + Send>;
 /// What the thread waits for.
 pub(super) enum Message {
     Offer(Credentials),
-    Answer(u64, Exchange),
+    /// For that lane, of the call of that number.
+    Answer(usize, u64, Exchange),
     Stop,
+}
+
+/// A session of the role and all that is its own.
+struct Lane {
+    renewal: Renewal,
+    board: Arc<Board>,
+    form: Arc<str>,
+    /// What its lines begin with.
+    mark: &'static str,
 }
 
 /// All that the thread works with.
 pub(super) struct Worker {
     client: Arc<Client>,
-    form: Arc<str>,
-    renewal: Renewal,
-    board: Arc<Board>,
+    /// The session, then that for version 1, where it has its own. They know nothing of each
+    /// other: each tries what is offered.
+    lanes: Vec<Lane>,
     store: Option<Store>,
     save_fails: bool,
     log: Log,
@@ -43,39 +53,48 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Takes over what the state file has; a stored session is served from the first moment on.
+    /// `boards` are those of the sessions that `spec` asks for.
     pub(super) fn new(
         spec: &Spec,
         client: Client,
-        board: Arc<Board>,
+        boards: impl IntoIterator<Item = Arc<Board>>,
         store: Option<Store>,
         log: Log,
         sender: Sender<Message>,
     ) -> Worker {
-        let stored = match store
+        let path = store
             .as_ref()
-            .map(|store| (store.load(), store.path().display()))
-        {
-            None => Stored::default(),
-            Some((Ok(stored), _)) => stored,
-            Some((Err(e), path)) => {
-                log(&format!("state file {path} {e}; starting without it"));
-                Stored::default()
+            .map(|store| store.path().display().to_string());
+        let path = path.unwrap_or_default();
+        let stored = store.as_ref().map_or(Ok(Stored::default()), Store::load);
+        let stored = stored.unwrap_or_else(|e| {
+            log(&format!("state file {path} {e}; starting without it"));
+            Stored::default()
+        });
+        let sessions = [(stored.session, ""), (stored.v1_session, "v1: ")];
+        let lane = |((name, board), (session, mark)): ((&str, Arc<Board>), (_, &'static str))| {
+            let now = Moment::now();
+            let names = (spec.arn().name(), name);
+            let renewal = Renewal::new(names, stored.bootstrap.clone(), session, random, now);
+            if let Some(session) = renewal.state().live(now) {
+                let (id, until) = (session.access_key_id(), session.expires);
+                log(&format!(
+                    "{mark}restored from {path}: key {id}, expires {until}"
+                ));
+            }
+            board.publish(renewal.state().clone());
+            let form = client.form(name).into();
+            Lane {
+                renewal,
+                board,
+                form,
+                mark,
             }
         };
-        let names = (spec.arn().name(), spec.session_name());
-        let now = Moment::now();
-        let renewal = Renewal::new(names, stored.bootstrap, stored.session, random, now);
-        if let (Some(store), Some(session)) = (&store, renewal.state().live(now)) {
-            let (id, until) = (session.access_key_id(), session.expires);
-            let path = store.path().display();
-            log(&format!("restored from {path}: key {id}, expires {until}"));
-        }
-        board.publish(renewal.state().clone());
+        let named = spec.session_names().zip(boards);
         Worker {
-            form: client.form(spec.session_name()).into(),
+            lanes: named.zip(sessions).map(lane).collect(),
             client: Arc::new(client),
-            renewal,
-            board,
             store,
             save_fails: false,
             log,
@@ -85,58 +104,85 @@ impl Worker {
 
     /// Whether a restart found these very bootstrap credentials.
     pub(super) fn knows(&self, credentials: &Credentials) -> bool {
-        let known = self.renewal.bootstrap();
-        known.is_some_and(|known| known.same_as(credentials))
+        let mut known = self
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.renewal.bootstrap());
+        known.any(|known| known.same_as(credentials))
     }
 
     /// Works until told to stop.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        let mut event = Event::Wake;
+        self.wake();
         loop {
-            self.step(event);
-            let pause = self.renewal.pause(Moment::now());
-            event = match messages.recv_timeout(pause) {
-                Ok(Message::Offer(credentials)) => Event::Offer(Arc::new(credentials)),
-                Ok(Message::Answer(id, exchange)) => Event::Answer(id, exchange),
-                Err(RecvTimeoutError::Timeout) => Event::Wake,
+            let now = Moment::now();
+            let pauses = self.lanes.iter().map(|lane| lane.renewal.pause(now));
+            match messages.recv_timeout(pauses.min().unwrap_or_default()) {
+                Ok(Message::Offer(credentials)) => self.offer(credentials),
+                Ok(Message::Answer(lane, id, exchange)) => {
+                    self.step(lane, Event::Answer(id, exchange));
+                }
+                Err(RecvTimeoutError::Timeout) => self.wake(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            };
+            }
         }
     }
 
-    pub(super) fn step(&mut self, event: Event) {
-        let actions = self.renewal.step(event, Moment::now());
-        self.board.publish(self.renewal.state().clone());
+    pub(super) fn offer(&mut self, credentials: Credentials) {
+        let credentials = Arc::new(credentials);
+        for lane in 0..self.lanes.len() {
+            self.step(lane, Event::Offer(credentials.clone()));
+        }
+    }
+
+    fn wake(&mut self) {
+        for lane in 0..self.lanes.len() {
+            self.step(lane, Event::Wake);
+        }
+    }
+
+    fn step(&mut self, at: usize, event: Event) {
+        let lane = &mut self.lanes[at];
+        let actions = lane.renewal.step(event, Moment::now());
+        lane.board.publish(lane.renewal.state().clone());
+        let mark = lane.mark;
         for action in actions {
             match action {
-                Action::Call(call) => self.call(call),
-                Action::Log(line) => (self.log)(&line),
+                Action::Call(call) => self.call(at, call),
+                Action::Log(line) => (self.log)(&format!("{mark}{line}")),
                 Action::Save => self.save(),
             }
         }
     }
 
-    fn call(&self, Call { id, signer, clock }: Call) {
-        let (client, form, sender) = (self.client.clone(), self.form.clone(), self.sender.clone());
+    fn call(&self, lane: usize, Call { id, signer, clock }: Call) {
+        let (client, form, sender) = (
+            self.client.clone(),
+            self.lanes[lane].form.clone(),
+            self.sender.clone(),
+        );
         let run = move || {
             let call = || client.assume_role(&form, &signer, clock);
             let exchange = catch_unwind(AssertUnwindSafe(call))
                 .unwrap_or_else(|_| Exchange::none("the call ended in a panic", Moment::now()));
-            let _ = sender.send(Message::Answer(id, exchange));
+            let _ = sender.send(Message::Answer(lane, id, exchange));
         };
         if let Err(e) = thread::Builder::new().name("sts".into()).spawn(run) {
             let what = format!("no thread for the call: {e}");
             let exchange = Exchange::none(&what, Moment::now());
-            let _ = self.sender.send(Message::Answer(id, exchange));
+            let _ = self.sender.send(Message::Answer(lane, id, exchange));
         }
     }
 
     fn save(&mut self) {
         let Some(store) = &self.store else { return };
         let path = store.path().display();
+        let session = |lane: usize| self.lanes.get(lane)?.renewal.state().session.clone();
         let saved = store.save(&Stored {
-            bootstrap: self.renewal.bootstrap().cloned(),
-            session: self.renewal.state().session.clone(),
+            // They have assumed the role, for whichever session.
+            bootstrap: (self.lanes.iter()).find_map(|lane| lane.renewal.bootstrap().cloned()),
+            session: session(0),
+            v1_session: session(1),
         });
         if saved.is_err() != self.save_fails {
             self.save_fails = saved.is_err();

@@ -180,7 +180,9 @@ fn an_expiration_is_served_in_utc_or_the_answer_is_of_no_use() {
                     started.lines.wait_for(&format!(
                         "assumed: role app, session i-1234567890abcdef0, key ASIAX, expires {shown}"
                     ));
-                    let Current::Valid(session) = started.role.current(Date::now()) else {
+                    let Current::Valid(session) =
+                        started.role.current(Date::now(), RoleDelivery::V2)
+                    else {
                         panic!("nothing is served")
                     };
                     assert_eq!(session.expires().to_string(), shown);

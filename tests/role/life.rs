@@ -111,7 +111,7 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     let key = sts.user_key("BOOT");
     let started = start_with(&sts, &key);
     started.lines.wait_for("assumed: ");
-    let Current::Valid(session) = started.role.current(Date::now()) else {
+    let Current::Valid(session) = started.role.current(Date::now(), RoleDelivery::V2) else {
         panic!("nothing is served")
     };
     let reader = Reader::start(&started.role);
@@ -119,7 +119,10 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     // Every reading until the expiry gives the session, every one after it the failure.
     loop {
         let before = Date::now();
-        let is_valid = matches!(started.role.current(Date::now()), Current::Valid(_));
+        let is_valid = matches!(
+            started.role.current(Date::now(), RoleDelivery::V2),
+            Current::Valid(_)
+        );
         let after = Date::now();
         assert!(
             is_valid || after >= session.expires(),
@@ -227,7 +230,7 @@ fn the_clock_of_sts_rules_however_wrong_ours_is() {
         );
         started.lines.wait_for_nth("renewed: ", 2);
         sts.always(Fault::error(500, "InternalFailure"));
-        let Current::Valid(session) = started.role.current(Date::now()) else {
+        let Current::Valid(session) = started.role.current(Date::now(), RoleDelivery::V2) else {
             panic!("nothing is served")
         };
         started.lines.wait_for("expired: ");
@@ -267,9 +270,9 @@ fn what_there_is_stays_the_same_until_it_changes() {
     let sts = FakeSts::start(SECOND * 60);
     let started = start_with(&sts, &sts.user_key("BOOT"));
     started.lines.wait_for("assumed: ");
-    let first = started.role.current(Date::now());
-    assert!(first.is(&started.role.current(Date::now())));
+    let first = started.role.current(Date::now(), RoleDelivery::V2);
+    assert!(first.is(&started.role.current(Date::now(), RoleDelivery::V2)));
     started.offer(&sts.user_key("OTHER"));
     started.lines.wait_for("renewed: ");
-    assert!(!first.is(&started.role.current(Date::now())));
+    assert!(!first.is(&started.role.current(Date::now(), RoleDelivery::V2)));
 }

@@ -7,6 +7,7 @@ mod offers;
 mod restart;
 #[path = "../common/sts.rs"]
 mod sts;
+mod v1;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use imds_mock::date::Date;
 use imds_mock::role::{
-    Credentials, Current, FailureCode, Limits, Options, Phase, Role, Settings, Source,
-    VerboseStatus,
+    Credentials, Current, FailureCode, ForV1, Limits, Options, Phase, Role, RoleDelivery, Settings,
+    Source, VerboseStatus,
 };
 use sts::{FakeSts, Fault, Key, PATIENCE};
 
@@ -81,7 +82,11 @@ impl Started {
 
     /// The key id being served, or the failure's code and message.
     fn now(&self) -> Result<String, (FailureCode, String)> {
-        match self.role.current(Date::now()) {
+        self.now_by(RoleDelivery::V2)
+    }
+
+    fn now_by(&self, delivery: RoleDelivery) -> Result<String, (FailureCode, String)> {
+        match self.role.current(Date::now(), delivery) {
             Current::Valid(session) => Ok(session.access_key_id().to_owned()),
             Current::Failed(failure) => Err((failure.code, failure.message.clone())),
         }
@@ -96,7 +101,7 @@ impl Started {
     }
 }
 
-fn role(sts: &FakeSts) -> Arc<Role> {
+fn role(sts: &FakeSts, v1: ForV1) -> Arc<Role> {
     let settings = Settings {
         arn: ARN.to_owned(),
         default_session_name: "i-1234567890abcdef0".to_owned(),
@@ -106,6 +111,7 @@ fn role(sts: &FakeSts) -> Arc<Role> {
         session_tags: vec![("team name".to_owned(), "ä & ö".to_owned())],
         sts_endpoint: Some(sts.url()),
         region: "rack-9".to_owned(),
+        v1,
         ..Settings::default()
     };
     Role::new(Source::sts(settings).unwrap().0, Date::now())
@@ -127,10 +133,14 @@ fn options(lines: &Lines) -> Options {
 }
 
 fn start(sts: &FakeSts, change: impl FnOnce(&mut Options)) -> Started {
+    start_for(sts, ForV1::Same, change)
+}
+
+fn start_for(sts: &FakeSts, v1: ForV1, change: impl FnOnce(&mut Options)) -> Started {
     let lines = Lines::default();
     let mut options = options(&lines);
     change(&mut options);
-    let role = role(sts);
+    let role = role(sts, v1);
     role.start(options).unwrap();
     Started { role, lines }
 }
@@ -158,7 +168,7 @@ impl Reader {
             let mut readings = 0;
             while !stopped.load(Ordering::SeqCst) {
                 let before = Date::now();
-                match role.current(before) {
+                match role.current(before, RoleDelivery::V2) {
                     Current::Valid(session) => {
                         let n = session.access_key_id().strip_prefix("ASIASESSION").unwrap();
                         let mark = format!("/{n}/");

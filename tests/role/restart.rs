@@ -209,7 +209,10 @@ fn unusable_root_certificates_are_an_error_at_start() {
             ca_bundle: Some(path.clone()),
             ..options(&Lines::default())
         };
-        let error = role(&sts).start(options).unwrap_err().to_string();
+        let error = role(&sts, ForV1::Same)
+            .start(options)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("AWS_CA_BUNDLE: ") && error.contains(part),
             "{error}"
