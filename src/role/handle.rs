@@ -19,7 +19,7 @@ use super::secret::Credentials;
 use super::session::Current;
 use super::source::{Kind, Source};
 use super::spec::Spec;
-use super::state::{Board, Phase, VerboseStatus};
+use super::state::{Board, Phase, State, VerboseStatus};
 use super::store::Store;
 use super::sts::{BadCaBundle, Client, Limits};
 use super::worker::{Log, Message, Worker};
@@ -80,15 +80,9 @@ struct Renewed {
     /// Of the session for version 1, where it has its own.
     v1_board: Option<Arc<Board>>,
     messages: Sender<Message>,
-    to_start: Mutex<Option<ToStart>>,
-    /// Closed once the worker has ended.
+    /// What the worker's thread will own: what it is told, and what it closes at its end.
+    to_start: Mutex<Option<(Receiver<Message>, Sender<()>)>>,
     ended: Mutex<Receiver<()>>,
-}
-
-/// What the worker's thread will own.
-struct ToStart {
-    messages: Receiver<Message>,
-    running: Sender<()>,
 }
 
 impl Renewed {
@@ -103,7 +97,7 @@ impl Renewed {
             board: board(spec.session_name()),
             v1_board: spec.v1_session_name.as_deref().map(board),
             messages: sender,
-            to_start: Mutex::new(Some(ToStart { messages, running })),
+            to_start: Mutex::new(Some((messages, running))),
             ended: Mutex::new(ended),
         }
     }
@@ -112,7 +106,7 @@ impl Renewed {
         [&self.board].into_iter().chain(&self.v1_board)
     }
 
-    fn take_start(&self) -> Option<ToStart> {
+    fn take_start(&self) -> Option<(Receiver<Message>, Sender<()>)> {
         let mut to_start = self.to_start.lock().unwrap_or_else(PoisonError::into_inner);
         to_start.take()
     }
@@ -160,7 +154,7 @@ impl Role {
         };
         let client = Client::new(spec, options.limits, options.ca_bundle.as_deref())
             .map_err(Error::CaBundle)?;
-        let Some(ToStart { messages, running }) = renewed.take_start() else {
+        let Some((messages, running)) = renewed.take_start() else {
             return Ok(());
         };
         let store = options
@@ -224,10 +218,8 @@ impl Role {
 
     /// What it is doing.
     pub fn phase(&self) -> Phase {
-        match &self.supply {
-            Supply::Static(_) => Phase::Static,
-            Supply::Sts(renewed) => renewed.board.read().phase(Moment::now()),
-        }
+        let state = self.state();
+        state.map_or(Phase::Static, |state| state.phase(Moment::now()))
     }
 
     /// Whether STS has answered, or is not being asked.
@@ -256,17 +248,19 @@ impl Role {
 
     /// Until the credentials that STS gave expire; `None` when there are none.
     pub fn seconds_left(&self) -> Option<i64> {
-        match &self.supply {
-            Supply::Static(_) => None,
-            Supply::Sts(renewed) => renewed.board.read().seconds_left(Moment::now()),
-        }
+        self.state()?.seconds_left(Moment::now())
     }
 
     /// How often a session of STS took the place of an earlier one.
     pub fn renewals(&self) -> u64 {
+        self.state().map_or(0, |state| state.renewals)
+    }
+
+    /// Of the session that version 2 gets, for a role of STS.
+    fn state(&self) -> Option<Arc<State>> {
         match &self.supply {
-            Supply::Static(_) => 0,
-            Supply::Sts(renewed) => renewed.board.read().renewals,
+            Supply::Static(_) => None,
+            Supply::Sts(renewed) => Some(renewed.board.read()),
         }
     }
 

@@ -88,9 +88,9 @@ impl Renewal {
         let at = clock.at(now);
         let live = session.as_ref().filter(|session| at < session.expires);
         let failure = match (live, &bootstrap) {
-            (Some(session), _) => unanswered_at_expiry(session),
-            (None, Some(_)) => failure(NOT_ANSWERED, at),
-            (None, None) => failure(NO_BOOTSTRAP, at),
+            (Some(session), _) => Failure::at_expiry(session),
+            (None, Some(_)) => Failure::unexplained(NOT_ANSWERED, at),
+            (None, None) => Failure::unexplained(NO_BOOTSTRAP, at),
         };
         let mut renewal = Renewal {
             role: role.to_owned(),
@@ -244,7 +244,7 @@ impl Renewal {
     fn take_offer(&mut self, credentials: Arc<Credentials>) {
         let due = self.time();
         if self.state.session.is_none() && self.state.last_error.is_none() {
-            self.state.failure = failure(NOT_ANSWERED, due);
+            self.state.failure = Failure::unexplained(NOT_ANSWERED, due);
         }
         self.signers.offer(credentials, due);
     }
@@ -340,7 +340,7 @@ impl Renewal {
         self.granted_at = self.calls.last();
         self.failures = 0;
         self.state.last_error = None;
-        self.state.failure = unanswered_at_expiry(&session);
+        self.state.failure = Failure::at_expiry(&session);
         self.state.renewals += u64::from(self.state.session.is_some());
         self.state.session = Some(Arc::new(session));
         self.log(line);
@@ -459,22 +459,4 @@ impl Renewal {
             held.into_iter().flatten().flat_map(Credentials::secrets),
         )
     }
-}
-
-/// A failure that STS has said nothing about.
-fn failure(message: &str, at: Date) -> Arc<Failure> {
-    Arc::new(Failure {
-        code: FailureCode::Failed,
-        message: message.to_owned(),
-        last_updated: at,
-    })
-}
-
-/// What readers get if the session expires before STS has said anything about the next one.
-fn unanswered_at_expiry(session: &Session) -> Arc<Failure> {
-    let expires = session.expires;
-    failure(
-        &format!("The credentials expired at {expires}; STS has not answered since"),
-        expires,
-    )
 }

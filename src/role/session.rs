@@ -59,6 +59,24 @@ pub struct Failure {
     pub last_updated: Date,
 }
 
+impl Failure {
+    /// One that STS has said nothing about.
+    pub(super) fn unexplained(message: &str, at: Date) -> Arc<Failure> {
+        Arc::new(Failure {
+            code: FailureCode::Failed,
+            message: message.to_owned(),
+            last_updated: at,
+        })
+    }
+
+    /// What readers get if the session expires before STS has said anything about the next one.
+    pub(super) fn at_expiry(session: &Session) -> Arc<Failure> {
+        let at = session.expires;
+        let message = format!("The credentials expired at {at}; STS has not answered since");
+        Failure::unexplained(&message, at)
+    }
+}
+
 /// The codes of EC2's failure documents (reference/imds.md, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCode {

@@ -233,16 +233,21 @@ fn no_output_ever_has_a_part_of_a_secret() {
     let directory = Directory::new("secrets");
     let sts = FakeSts::start(SECOND);
     let (user, temporary) = (sts.user_key("BOOT"), sts.temporary_key("TEMP"));
-    let started = start_with_file(&sts, &directory, Some(&user));
+    let started = start_for(&sts, ForV1::Separate, |options| {
+        options.bootstrap = Some(Credentials::parse(user.json().as_bytes()).unwrap());
+        options.state_file = Some(directory.file());
+    });
     let mut shown = Vec::new();
     started.lines.wait_for("assumed: ");
-    sts.script([Fault::Echo, Fault::Echo]);
+    started.lines.wait_for("v1: assumed: ");
+    sts.script([Fault::Echo, Fault::Echo, Fault::Echo, Fault::Echo]);
     started.lines.wait_for("failing: ");
     shown.push(format!("{:?}", started.verbose()));
     started.offer(&temporary);
     started.lines.wait_for("recovered: ");
     sts.always(Fault::Echo);
-    started.lines.wait_for("expired: ");
+    wait_until(|| !started.is_good());
+    wait_until(|| started.now_by(RoleDelivery::V1).is_err());
     shown.push(serde_json::to_string(&started.verbose()).unwrap());
     shown.push(started.now().unwrap_err().1);
     shown.extend(started.lines.all());
