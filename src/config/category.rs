@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::{Facts, Interface};
+use super::paths::check_name;
 use super::report::Section;
 use crate::region;
 use crate::version::Version;
@@ -150,7 +151,7 @@ impl<F> Category<F> {
                     Value::Text(_) | Value::Lines(_) => BTreeMap::new(),
                 };
                 let names = section.entries(key).map(|(name, _)| name);
-                for name in names.filter(|name| super::check_name(section, key, name)) {
+                for name in names.filter(|name| check_name(section, key, name)) {
                     let text = match entries.get(name) {
                         Some(serde_json::Value::Array(_)) => Some(entries.lines(name).join("\n")),
                         _ => entries.any_text(name).map(str::to_owned),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::report::{Report, Section};
-use super::{Problem, duration};
+use super::duration;
+use super::report::{Problem, Report, Section};
 use crate::date::{self, Date};
 
 /// What happens, and to whom it shows.
@@ -83,7 +83,7 @@ const LIFECYCLE_STATES: [&str; 8] = [
 impl EventSpec {
     /// Reads the object that was posted.
     pub fn parse(object: &Map<String, Value>) -> Result<EventSpec, Problem> {
-        super::parse_object(object, EventSpec::read)
+        parse_object(object, EventSpec::read)
     }
 
     /// Reads one object; `None` with problems noted.

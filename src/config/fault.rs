@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Problem;
 use super::event::{clients, missing, one_of, parse_object};
-use super::report::Section;
+use super::report::{Problem, Section};
 
 /// What goes wrong, where, when and for whom.
 #[derive(Clone, Debug, PartialEq)]

@@ -106,6 +106,11 @@ impl<'a> Section<'a> {
             .filter(|value| !value.is_null() && value.as_str() != Some(""))
     }
 
+    /// Whether nothing in it is configured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.keys().all(|key| self.get(key).is_none())
+    }
+
     /// The object itself.
     pub(super) fn values(&self) -> &'a Map<String, Value> {
         self.values

@@ -3,30 +3,16 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::report::Section;
 use crate::role::{Credentials, FailureCode, ForV1, RoleArn, Secret, Settings, Source, Static};
 
-const KEYS: &[&str] = &[
-    "arn",
-    "code",
-    "credentials",
-    "duration_seconds",
-    "external_id",
-    "policy",
-    "policy_arns",
-    "session_name",
-    "session_tags",
-    "sts_endpoint",
-    "sts_region",
-    "v1",
-];
-const CREDENTIAL_KEYS: &[&str] = &["access_key_id", "secret_access_key", "token", "expiration"];
+/// What of `role.credentials` may be shown.
+const NO_SECRETS: [&str; 2] = ["access_key_id", "expiration"];
 
 /// Reads `role.arn` alone: the account of the instance may follow from it.
-pub(super) fn arn(top: &Section) -> Option<RoleArn> {
-    let role = top.section("role")?;
+pub(super) fn arn(role: &Section) -> Option<RoleArn> {
     let text = role.text("arn")?;
     match RoleArn::parse(text) {
         Ok(arn) => Some(arn),
@@ -40,23 +26,11 @@ pub(super) fn arn(top: &Section) -> Option<RoleArn> {
 /// Reads the rest of `role`. `region` and `instance_id` are what STS's region and the session's
 /// name follow from.
 pub(super) fn read(
-    top: &Section,
+    role: &Section,
     arn: Option<&RoleArn>,
     region: &str,
     instance_id: &str,
 ) -> Option<Source> {
-    let role = top.section("role")?;
-    for key in KEYS {
-        role.get(key);
-    }
-    role.warn_unknown();
-    if role.get("arn").is_none() {
-        if KEYS.iter().any(|key| role.get(key).is_some()) {
-            role.problem("arn", "missing: the role that the rest is about");
-        }
-        return None;
-    }
-    let arn = arn?;
     let expected = "Success or a code of EC2's failure documents: Failed, \
                     InstanceProfileNotFound, AssumeRoleUnauthorizedAccess";
     let code = role.parsed("code", expected, |text| {
@@ -65,10 +39,17 @@ pub(super) fn read(
     });
     let v1 = role.parsed("v1", "same, separate or none", ForV1::parse);
     let v1 = v1.unwrap_or_default();
-    let fixed = match (code.flatten(), role.secret_section("credentials")) {
+    let section = role.secret_section("credentials");
+    let settings = settings(role, v1, region, instance_id);
+    role.warn_unknown();
+    if role.get("arn").is_none() && !role.is_empty() {
+        role.problem("arn", "missing: the role that the rest is about");
+    }
+    let arn = arn?;
+    let fixed = match (code.flatten(), section) {
         (Some(code), _) => Static::failing(code, arn.name()),
         (None, Some(section)) => credentials(&section)?,
-        (None, None) => return sts(&role, arn, v1, region, instance_id),
+        (None, None) => return sts(role, settings),
     };
     if v1 == ForV1::Separate {
         let what = "expected same or none, found \"separate\": only STS gives a second session";
@@ -78,41 +59,28 @@ pub(super) fn read(
 }
 
 fn credentials(section: &Section) -> Option<Static> {
-    for key in CREDENTIAL_KEYS {
-        section.get(key);
-    }
-    section.warn_unknown();
     let required = |key: &str| {
         if section.get(key).is_none() {
             section.problem(key, "missing: a secret that has to be filled in");
         }
         section.text(key).map(str::to_owned)
     };
-    let keys = CREDENTIAL_KEYS[..3]
-        .iter()
-        .map(|key| required(key))
-        .collect::<Vec<_>>();
+    let (id, secret) = (required("access_key_id"), required("secret_access_key"));
+    let token = required("token");
     let expiration = super::event::date(section, "expiration");
-    let [Some(id), Some(secret), Some(token)] = <[Option<String>; 3]>::try_from(keys).ok()? else {
-        return None;
-    };
+    section.warn_unknown();
     Some(Static::Valid {
         credentials: Arc::new(Credentials {
-            access_key_id: id,
-            secret_access_key: Secret::new(secret),
-            token: Some(Secret::new(token)),
+            access_key_id: id?,
+            secret_access_key: Secret::new(secret?),
+            token: Some(Secret::new(token?)),
         }),
         expiration,
     })
 }
 
-fn sts(
-    role: &Section,
-    arn: &RoleArn,
-    v1: ForV1,
-    region: &str,
-    instance_id: &str,
-) -> Option<Source> {
+/// What STS is asked with.
+fn settings(role: &Section, v1: ForV1, region: &str, instance_id: &str) -> Settings {
     let text = |key: &str| role.text(key).map(str::to_owned);
     let policy = match role.get("policy") {
         // JSON within JSON may be written either way.
@@ -127,8 +95,8 @@ fn sts(
             None => role.expected_entry("session_tags", name, "a text", value),
         }
     }
-    let settings = Settings {
-        arn: arn.as_str().to_owned(),
+    Settings {
+        arn: text("arn").unwrap_or_default(),
         session_name: text("session_name"),
         default_session_name: instance_id.to_owned(),
         duration_seconds: role
@@ -142,7 +110,10 @@ fn sts(
         sts_endpoint: text("sts_endpoint"),
         sts_region: text("sts_region"),
         region: region.to_owned(),
-    };
+    }
+}
+
+fn sts(role: &Section, settings: Settings) -> Option<Source> {
     match Source::sts(settings) {
         Ok((source, warnings)) => {
             for warning in warnings {
@@ -160,19 +131,16 @@ fn sts(
     }
 }
 
-/// The object as it may be shown: every secret is null, and what is ignored, perhaps a secret under
-/// a wrong name, is left out.
-pub(super) fn without_secrets(role: &mut Value) {
-    let Some(role) = role.as_object_mut() else {
-        return;
-    };
-    role.retain(|key, _| KEYS.contains(&key.as_str()));
-    if let Some(credentials) = role.get_mut("credentials").and_then(Value::as_object_mut) {
-        credentials.retain(|key, _| CREDENTIAL_KEYS.contains(&key.as_str()));
-        for key in ["secret_access_key", "token"] {
-            credentials
-                .entry(key)
-                .and_modify(|value| *value = Value::Null);
+/// The object as it may be shown: every secret is null, also one under a wrong name, and what is
+/// ignored is left out.
+pub(super) fn without_secrets(role: &Section) -> Map<String, Value> {
+    let (mut shown, known) = (role.values().clone(), role.asked());
+    shown.retain(|key, _| known.contains(key));
+    let credentials = shown.get_mut("credentials").and_then(Value::as_object_mut);
+    for (key, value) in credentials.into_iter().flatten() {
+        if !NO_SECRETS.contains(&key.as_str()) {
+            *value = Value::Null;
         }
     }
+    shown
 }

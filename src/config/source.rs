@@ -4,9 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::{Config, Problem};
+use super::file::{Config, Flag};
+use super::report::Problem;
 
 /// The configuration served without `--config`.
 const EXAMPLE: &str = include_str!("../../config.json");
@@ -17,15 +16,6 @@ const EXAMPLE: &str = include_str!("../../config.json");
 pub struct Source {
     pub file: Option<PathBuf>,
     pub flags: Vec<Flag>,
-}
-
-/// A flag that stands for a key of the object `role`.
-#[derive(Clone, Debug)]
-pub struct Flag {
-    /// As on the command line: `--role-arn`.
-    pub name: &'static str,
-    pub role_key: &'static str,
-    pub value: Value,
 }
 
 impl fmt::Display for Source {
