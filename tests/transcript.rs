@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use common::{Answer, Mock, TOKEN, http};
 use serde_json::{Map, Value};
 
+/// The exchanges, in the order of the recording; docs/reference/imds_mock_py.md says how it was made.
+const TRANSCRIPT: &str = include_str!("data/imds_mock_py-transcript.json");
+
 /// What an exchange gets where that is not what was recorded.
 #[derive(Clone, Copy, Debug)]
 enum Instead {
@@ -175,14 +178,8 @@ fn is_instead(answer: &Answer, instead: Instead) -> bool {
 
 #[test]
 fn each_recorded_exchange_is_kept_or_its_difference_is_named() {
-    let (Some(base), Some(transcript)) = (
-        common::reference("imds_mock_py-config.json"),
-        common::reference("imds_mock_py-transcript.json"),
-    ) else {
-        return;
-    };
-    let base: Map<String, Value> = serde_json::from_str(&base).expect("JSON");
-    let exchanges: Vec<Value> = serde_json::from_str(&transcript).expect("JSON");
+    let base: Map<String, Value> = serde_json::from_str(common::IMDS_MOCK_PY_CONFIG).expect("JSON");
+    let exchanges: Vec<Value> = serde_json::from_str(TRANSCRIPT).expect("JSON");
     assert_eq!(exchanges.len(), 178);
     let difference = |index: usize| {
         let mut rows = DIFFERENCES.iter();
@@ -268,8 +265,5 @@ fn each_difference_has_one_row_and_a_reason() {
 #[test]
 fn the_token_field_of_the_recording_is_ours() {
     // Guards the replay itself: with another name every answer would be a 401.
-    let Some(transcript) = common::reference("imds_mock_py-transcript.json") else {
-        return;
-    };
-    assert!(transcript.contains(&format!("\"{TOKEN}\": \"<TOKEN>\"")));
+    assert!(TRANSCRIPT.contains(&format!("\"{TOKEN}\": \"<TOKEN>\"")));
 }
