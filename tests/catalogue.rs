@@ -26,7 +26,7 @@ fn is_listed(mock: &Mock, path: &str) -> bool {
             .any(|name| name == path)
 }
 
-/// Served without being listed (design, D4).
+/// Served without being listed (docs/architecture.md, D4).
 fn is_unlisted(path: &str) -> bool {
     path.ends_with("/iam/security-credentials-extended/")
 }

@@ -1,5 +1,6 @@
 //! config.json: what is wrong is said with place, expectation and finding; what contradicts itself
-//! with both places; and `--print-config` prints a configuration that means the same (design, D5).
+//! with both places; and `--print-config` prints a configuration that means the same
+//! (docs/architecture.md, D5).
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! The bytes of what is served: every example of the catalogue, and the documents of a role
-//! (reference/imds.md, sections 7 and 8).
+//! (docs/reference/metadata.md, "Credentials documents", "Dynamic data").
 
 mod common;
 

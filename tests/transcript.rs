@@ -1,5 +1,5 @@
 //! The 178 exchanges recorded from imds_mock.py, replayed: each gets the recorded status and body,
-//! or is named below with what it gets instead and why (design, D2 to D5).
+//! or is named below with what it gets instead and why (docs/architecture.md, D2 to D5).
 
 mod common;
 
@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use common::{Answer, Mock, TOKEN, http};
 use serde_json::{Map, Value};
 
-/// The exchanges, in the order of the recording; docs/reference/imds_mock_py.md says how it was made.
+/// The exchanges, in the order of the recording; docs/reference/imds_mock_py.md says how it was
+/// made.
 const TRANSCRIPT: &str = include_str!("data/imds_mock_py-transcript.json");
 
 /// What an exchange gets where that is not what was recorded.
@@ -56,14 +57,15 @@ const DIFFERENCES: &[(&[usize], &str, Instead, &str)] = &[
     (&[37], "/latest/meta-data/public-keys/-1/openssh-key", Page, "D2: a negative index counted from the end by accident"),
     (&[45], "/latest/meta-data/public-keys/0/other", Page, "D2: anything behind an index was openssh-key by accident"),
     (&[47], "/latest/meta-data/public-keys/0/other/openssh-key", Page, "D2: anything behind an index was skipped by accident"),
-    // The token is asked for on every path (D2; reference/imds.md, section 3).
+    // The token is asked for on every path (D2; docs/reference/metadata.md, "With and without a
+    // token").
     (&[96], "/latest", Empty(401), "D2: 401 before 404, everywhere"),
     (&[98], "/", Empty(401), "D2: 401 before 404, everywhere"),
     (&[100], "/2021-03-23/meta-data/instance-id", Empty(401), "D2: 401 before 404, everywhere"),
     (&[156], "/nowhere", Empty(401), "D2: 401 before 404, everywhere"),
     // The token path knows its methods before it asks for a token (D3).
     (&[101, 102], "/latest/api/token", Empty(405), "D3: the token path by method"),
-    // Lifetimes (D2; reference/imds.md, section 2).
+    // Lifetimes (D2; docs/reference/metadata.md, "Token").
     (&[120], "/latest/api/token", Empty(400), "D2: a negative TTL"),
     (&[122, 124], "/latest/api/token", Empty(400), "D2: a TTL above 21600"),
     (&[123], "/latest/meta-data/instance-id", Empty(401), "D2: its token was not granted"),
