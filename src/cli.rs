@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use imds_mock::config::{Flag, Source};
-use imds_mock::imds::verdicts::Verdict;
+use imds_mock::observe::Verdict;
 use lexopt::prelude::*;
 
 use crate::fail_on;
@@ -42,8 +42,8 @@ The administrative service (GET /status, POST /bootstrap/creds), on with a role:
                                   Authorization: Bearer SECRET
 
 What clients do wrong:
-      --fail-on VERDICT,...  end with status 3 if a client earned one of them: v1, no-token,
-                             token-per-request, ignored-401, ignored-spot, fast-poll
+      --fail-on VERDICT,...  end with status 3 if a client earned one of them: v1, v1-credentials,
+                             no-token, token-per-request, ignored-401, ignored-spot, fast-poll
 
 Other:
       --check          read the configuration, report what is wrong with it, and exit

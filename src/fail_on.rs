@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use imds_mock::imds::verdicts::Verdict;
+use imds_mock::observe::Verdict;
 use imds_mock::service::Mock;
 
 /// The exit status when a client earned a verdict that is named.

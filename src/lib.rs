@@ -1,7 +1,8 @@
 //! A mock EC2 Instance Metadata Service. The rooms, from the ground up: [`http`] knows sockets,
-//! [`config`] reads config.json, [`role`] keeps a role's credentials valid, [`imds`] is the metadata
-//! service and [`admin`] the administrative one, [`service`] puts the parts together. The two
-//! binaries, the tests and the benches use them.
+//! [`config`] reads config.json, [`role`] keeps a role's credentials valid, [`instance`] is one
+//! simulated instance, [`observe`] watches its clients, [`metadata`] and [`admin`] are the two
+//! services, [`service`] puts the parts together. The two binaries, the tests and the benches use
+//! them.
 
 pub mod access;
 pub mod admin;
@@ -9,8 +10,10 @@ pub mod clock;
 pub mod config;
 pub mod date;
 pub mod http;
-pub mod imds;
+pub mod instance;
 pub mod log;
+pub mod metadata;
+pub mod observe;
 pub mod privileges;
 pub mod region;
 pub mod role;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imds_mock::access::AdminSecret;
-use imds_mock::config::{Config, Problem, RoleSource, Source, StaticState};
+use imds_mock::config::{Config, Problem, Source};
 use imds_mock::http::{self, Limits};
 use imds_mock::log::Log;
 use imds_mock::privileges::{self, Identity};
@@ -181,7 +181,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         None => privileges::raise_descriptor_limit(),
     };
     let limits = Limits::default().within(descriptors, privileges::address_space_limit());
-    let is_sts = matches!(parts.config().role, Some(RoleSource::Sts(_)));
+    let is_sts = (parts.config().role.as_ref()).is_some_and(|role| role.spec().is_some());
     let metadata = bind(&options.addresses)?;
     let admin = match is_sts || options.admin_wanted {
         true => bind(&options.admin_addresses)?,
@@ -251,15 +251,7 @@ fn serve(options: &Options) -> Result<ExitCode, Failure> {
         Some(command) => {
             // The command's own lines come behind those of the start.
             output.finish(FLUSH_LIMIT);
-            let is_offered = options.bootstrap_file.is_some();
-            run::until_it_ends(
-                command,
-                &mock,
-                is_offered,
-                &endpoints,
-                &mut signals,
-                &report,
-            )
+            run::until_it_ends(command, &mock, &endpoints, &mut signals, &report)
         }
     };
     mock.stop(STOP_LIMIT);
@@ -298,18 +290,15 @@ fn warn_of_exposure(config: &Config, options: &Options) {
         .addresses
         .iter()
         .any(|address| !address.ip().is_loopback());
-    if let Some(RoleSource::Static(role)) = &config.role
-        && let StaticState::Valid { .. } = role.state
-        && open
-        && config.rules.allow_from.is_empty()
-    {
+    let role = config.role.as_ref();
+    if role.is_some_and(|role| role.has_keys()) && open && config.rules.allow_from.is_empty() {
         warn("the configured credentials are for whoever reaches this address");
     }
     if options.user.is_none() && options.command.is_none() && privileges::is_root() {
         warn("running as root; --user NAME gives that up once the ports are bound");
     }
     let is_nobody = |user: &String| user.split(':').next() == Some("nobody");
-    if matches!(config.role, Some(RoleSource::Sts(_)))
+    if role.is_some_and(|role| role.spec().is_some())
         && options.user.as_ref().is_some_and(is_nobody)
     {
         warn("nobody is shared with other services; a role deserves a user of its own");
@@ -351,7 +340,7 @@ fn load_again(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
 /// Reads the configuration again; keeps the old one where the new one is wrong.
 fn reload(mock: &Mock, source: &Source, report: &Report) {
     let reloaded = load_again(source).and_then(|(config, mut warnings)| {
-        warnings.extend(mock.imds.load(config)?);
+        warnings.extend(mock.instance.load(config)?);
         Ok(warnings)
     });
     match reloaded {

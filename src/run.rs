@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs, io, process, thread};
 
@@ -129,16 +128,15 @@ fn hexadecimal(text: &str) -> Option<u64> {
 
 /// Runs the command against `mock`, which serves, and waits for its end, whatever signals arrive.
 /// Returns the exit status: the command's own, 128 + N for a signal, 127 or 126 if it was not found
-/// or cannot be run, which is reported. `is_offered`: bootstrap credentials were given at start.
+/// or cannot be run, which is reported.
 pub fn until_it_ends(
     line: &CommandLine,
     mock: &Mock,
-    is_offered: bool,
     endpoints: &Endpoints,
     signals: &mut Signals,
     report: &Report,
 ) -> u8 {
-    if let Some(signal) = wait_for_role(mock.imds.role().map(Arc::as_ref), is_offered, signals) {
+    if let Some(signal) = wait_for_role(mock.instance.role().as_deref(), signals) {
         return BY_SIGNAL + signal as u8;
     }
     let mut child = match process(line, endpoints).spawn() {
@@ -152,7 +150,7 @@ pub fn until_it_ends(
         }
     };
     // Not earlier: the command would inherit it.
-    if mock.imds.instance().config.role.is_some()
+    if mock.instance.snapshot().config.role.is_some()
         && let Err(e) = privileges::disable_core_dumps()
     {
         report(&format!("warning: cannot switch core dumps off: {e}"));
@@ -163,18 +161,13 @@ pub fn until_it_ends(
 /// Waits until STS has answered for the first time, if there is something to ask it with: programs
 /// on EC2 find the role's credentials there from the start. That a call is bounded bounds it.
 /// Returns a signal that arrived meanwhile, with or without a role: then nothing shall be run.
-fn wait_for_role(role: Option<&Role>, is_offered: bool, signals: &mut Signals) -> Option<i32> {
-    let is_settled = |role: &Role| {
-        let status = role.verbose_status();
-        let is_asked = is_offered || status.state != "waiting";
-        !is_asked || role.status() || status.last_error.is_some()
-    };
+fn wait_for_role(role: Option<&Role>, signals: &mut Signals) -> Option<i32> {
     loop {
         let mut arrived = signals.pending().map(|arrived| arrived.signal);
         if let Some(signal) = arrived.find(|signal| *signal != SIGCHLD) {
             return Some(signal);
         }
-        if role.is_none_or(is_settled) {
+        if role.is_none_or(Role::is_settled) {
             return None;
         }
         thread::sleep(ROLE_PAUSE);

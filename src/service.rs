@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 use crate::access::{AdminSecret, Reported};
 use crate::admin::{self, Admin, Loader, UnderWay};
 use crate::clock::Clock;
-use crate::config::{Config, Problem, RoleSource};
+use crate::config::{Config, Problem};
 use crate::http::{Caller, Limits, Reply, Request, Server, Service};
-use crate::imds::observer::{Arrival, Observer};
-use crate::imds::{Imds, Instance, RoleSlot};
+use crate::instance::Injection;
+use crate::instance::{Instance, Snapshot};
 use crate::log::{self, Log};
+use crate::metadata::ec2::{self, admits};
+use crate::observe::{Arrival, Observer};
 use crate::role::{self, Role};
 
 /// What a mock is made of, ready to be served.
 pub struct Parts {
     clock: Arc<Clock>,
-    role: RoleSlot,
-    instance: Instance,
+    snapshot: Snapshot,
     observer: Option<Arc<Observer>>,
 }
 
@@ -32,10 +33,11 @@ impl Parts {
     /// Builds everything that `config` asks for and checks whether it can be served. A role of STS
     /// is not started.
     pub fn new(config: Config) -> Result<Parts, Vec<Problem>> {
-        let (clock, role) = (Arc::new(Clock::default()), RoleSlot::default());
+        let clock = Arc::new(Clock::default());
+        let role = config.role.clone();
+        let role = role.map(|source| Role::new(source, clock.now()));
         Ok(Parts {
-            instance: Instance::new(config, &clock, &role)?,
-            role,
+            snapshot: Snapshot::new(config, role, &clock)?,
             clock,
             observer: None,
         })
@@ -43,11 +45,8 @@ impl Parts {
 
     /// Starts the role, if the configuration names one of STS.
     pub fn start_role(&self, options: role::Options) -> Result<(), role::Error> {
-        if let Some(RoleSource::Sts(spec)) = &self.instance.config.role {
-            let started = Role::start((**spec).clone(), options)?;
-            self.role.get_or_init(|| started);
-        }
-        Ok(())
+        let role = self.snapshot.role.as_ref();
+        role.map_or(Ok(()), |role| role.start(options))
     }
 
     /// Has clients watched, from the first request on. With an administrative service they are in
@@ -58,7 +57,7 @@ impl Parts {
 
     /// The configuration behind it.
     pub fn config(&self) -> &Config {
-        &self.instance.config
+        &self.snapshot.config
     }
 }
 
@@ -76,7 +75,7 @@ pub struct AdminParts {
 
 /// A mock that serves, or is about to.
 pub struct Mock {
-    pub imds: Arc<Imds>,
+    pub instance: Arc<Instance>,
     /// What is known of the clients, if they are watched.
     pub observer: Option<Arc<Observer>>,
     /// Always there once [`Mock::prepare`] has returned.
@@ -99,9 +98,9 @@ impl Mock {
             parts.watch();
         }
         let observer = parts.observer;
-        let imds = Arc::new(Imds::new(parts.instance, parts.clock, parts.role));
+        let instance = Arc::new(Instance::new(parts.snapshot, parts.clock));
         let metadata_service: Arc<dyn Service> = Arc::new(MetadataService {
-            imds: imds.clone(),
+            instance: instance.clone(),
             observer: observer.clone(),
             requests,
             refused: Reported::default(),
@@ -117,7 +116,7 @@ impl Mock {
             // The server owns the service, so the service must not own the server.
             let server = Arc::downgrade(&server);
             let admin_service = Admin {
-                imds: imds.clone(),
+                instance: instance.clone(),
                 load: admin.load,
                 secret: admin.secret,
                 observer: observer.clone(),
@@ -135,7 +134,7 @@ impl Mock {
         let prepared = Server::prepare(listeners, limits, move |what| report(what))?;
         server.get_or_init(|| prepared);
         Ok(Mock {
-            imds,
+            instance,
             observer,
             server,
         })
@@ -152,8 +151,8 @@ impl Mock {
     /// at most `limit`.
     pub fn stop(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        let role = self.imds.role();
-        if let Some(role) = role {
+        let role = self.instance.role();
+        if let Some(role) = &role {
             role.stop();
         }
         if let Some(server) = self.server.get() {
@@ -167,7 +166,7 @@ impl Mock {
 
 /// [`Imds`] as a server sees it.
 struct MetadataService {
-    imds: Arc<Imds>,
+    instance: Arc<Instance>,
     observer: Option<Arc<Observer>>,
     requests: Option<Log>,
     refused: Reported,
@@ -180,15 +179,15 @@ impl Service for MetadataService {
     }
 
     fn unix_ms(&self) -> i64 {
-        self.imds.clock.unix_ms()
+        self.instance.clock.unix_ms()
     }
 
     fn judges_callers(&self) -> bool {
-        self.imds.instance().config.rules.judge_callers()
+        self.instance.snapshot().config.rules.judge_callers()
     }
 
     fn admits(&self, caller: Caller) -> bool {
-        let admitted = self.imds.instance().config.rules.admit(caller);
+        let admitted = self.instance.snapshot().config.rules.admit(caller);
         if !admitted && self.refused.first_time(caller.address) {
             let address = caller.address;
             (self.report)(&format!(
@@ -201,13 +200,18 @@ impl Service for MetadataService {
 
     fn answer(&self, request: &Request, wait: &mut dyn FnMut(Duration)) -> Reply {
         let watched = (self.observer.as_ref()).map(|observer| (observer, Arrival::now()));
-        let verdict = self.imds.judge(request);
-        wait(verdict.wait);
-        let reply = self.imds.route(request, verdict.effect);
+        let snapshot = self.instance.snapshot();
+        let injection = match admits(&snapshot, request) {
+            true => self.instance.faults.inject(&snapshot.config, request),
+            // Who is refused is not made to wait.
+            false => Injection::default(),
+        };
+        wait(injection.wait);
+        let answer = ec2::answer(&self.instance, &snapshot, request, injection);
         if let Some((observer, arrival)) = watched {
-            observer.note(&self.imds, request, &arrival, &verdict, &reply);
+            observer.note(&self.instance.clock, request, &arrival, answer.outcome);
         }
-        reply
+        answer.reply
     }
 
     fn refusal(&self, status: u16) -> Reply {

@@ -4,13 +4,15 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use imds_mock::config::Source;
+use imds_mock::config::Config;
 use imds_mock::http::{self, Limits};
 use imds_mock::service::{Mock, Parts};
+use serde_json::{Value, json};
 
 struct Counting;
 
@@ -70,7 +72,11 @@ fn length(head: &[u8]) -> usize {
 
 #[test]
 fn a_request_on_a_kept_connection_allocates_nothing() {
-    let (config, _) = Source::default().load().expect("the example is right");
+    let mut example: Value = serde_json::from_str(include_str!("../config.json")).expect("JSON");
+    example["role"] = json!({"arn": "arn:aws:iam::123456789012:role/app", "credentials": {
+        "access_key_id": "ASIAX", "secret_access_key": "s", "token": "t"}});
+    let config = Config::parse(&example.to_string(), Path::new(""), &[]);
+    let (config, _) = config.unwrap_or_else(|_| panic!("the example is right"));
     let parts = Parts::new(config).expect("it fits together");
     let limits = Limits::default();
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -91,6 +97,8 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
         "/latest/meta-data/",
         "/latest/user-data",
         "/latest/meta-data/no-such-category",
+        "/latest/meta-data/iam/info",
+        "/latest/meta-data/iam/security-credentials/app",
         "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
     ] {
         let get = format!(

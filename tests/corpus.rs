@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use imds_mock::config::Config;
-use imds_mock::imds::tree::Leaves;
+use imds_mock::instance::{Leaves, Reader};
 use imds_mock::service::Parts;
-use imds_mock::version::Version;
 
 fn corpus(target: &str) -> Vec<String> {
     let files =
@@ -46,11 +45,11 @@ fn paths_make_a_tree_or_a_conflict() {
             assert!(
                 declared
                     .lines()
-                    .all(|path| tree.get(Version::NEWEST, path).is_some())
+                    .all(|path| tree.get(path, Reader::LATEST).is_some())
             );
             asked
                 .lines()
-                .for_each(|path| drop(tree.get(Version::NEWEST, path)));
+                .for_each(|path| drop(tree.get(path, Reader::LATEST)));
         }
     }
 }

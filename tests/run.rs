@@ -642,7 +642,7 @@ fn a_role_that_cannot_be_had_holds_no_command_up() {
     drop(closed);
     let bootstrap = file(
         "nobody.json",
-        r#"{"AccessKeyId": "AKIABOOT", "SecretAccessKey": "hiddenhidden"}"#,
+        r#"{"AccessKeyId": "AKIABOOTBOOTBOOT", "SecretAccessKey": "hiddenhidden"}"#,
     );
     let refused = [
         "--sts-endpoint",

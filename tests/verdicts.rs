@@ -28,6 +28,34 @@ fn verdicts(mock: &Mock) -> Value {
     named.collect::<serde_json::Map<_, _>>().into()
 }
 
+#[test]
+fn keys_read_without_a_token_are_told_of() {
+    let role = json!({"arn": "arn:aws:iam::123456789012:role/demo", "credentials": {
+        "access_key_id": "ASIAX", "secret_access_key": "s", "token": "t"}});
+    let mut config = json!({"http_tokens": "optional", "role": role});
+    let keys = [
+        "/latest/meta-data/iam/security-credentials/demo",
+        "/latest/meta-data/iam/security-credentials-extended/demo",
+        "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
+    ];
+    let others = [
+        "/latest/meta-data/iam/info",
+        "/latest/meta-data/iam/security-credentials/",
+    ];
+    let mock = Mock::with_admin(&config, &[]);
+    for path in keys.into_iter().chain(others) {
+        assert_eq!(mock.ask("GET", path, &[]).status, 200);
+        mock.ask("HEAD", path, &[]);
+        mock.get(path);
+    }
+    assert_eq!(verdicts(&mock), json!({"v1": 10, "v1-credentials": 3}));
+    // A document without keys is none of them.
+    config["role"]["v1"] = json!("none");
+    let mock = Mock::with_admin(&config, &[]);
+    mock.ask("GET", keys[0], &[]);
+    assert_eq!(verdicts(&mock), json!({"v1": 1}));
+}
+
 /// Asks for one path so many times, on one connection.
 fn read(mock: &Mock, times: usize, fields: &[(&str, &str)]) {
     let mut connection: Connection = mock.connect();
@@ -235,7 +263,7 @@ fn an_unknown_verdict_is_wrong_usage_and_the_known_ones_are_named() {
     ] {
         let (status, stdout, stderr) = run(&["--port", "0", "--fail-on", list]);
         assert_eq!((status, stdout.as_str()), (64, ""), "{list}: {stderr}");
-        let said = "--fail-on: expected some of v1, no-token, token-per-request, ignored-401, \
+        let said = "--fail-on: expected some of v1, v1-credentials, no-token, token-per-request, ignored-401, \
                     ignored-spot, fast-poll, found ";
         assert!(stderr.contains(&format!("{said}{unknown:?}\n")), "{stderr}");
     }

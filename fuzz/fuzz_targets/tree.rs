@@ -1,8 +1,8 @@
 //! Any paths make a tree or a conflict, and no path found in a tree lies outside it.
 #![no_main]
 
-use imds_mock::imds::tree::Leaves;
-use imds_mock::version::Version;
+use imds_mock::instance::{Leaves, Reader};
+
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let (declared, asked) = text.split_once("\n\n").unwrap_or((text, ""));
@@ -15,10 +15,10 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         return;
     };
     for path in &paths {
-        let found = tree.get(Version::NEWEST, path).expect("what is declared can be fetched");
+        let found = tree.get(path, Reader::LATEST).expect("what is declared can be fetched");
         assert_eq!(found.body(), path.as_bytes());
     }
     for path in asked.lines() {
-        tree.get(Version::NEWEST, path);
+        tree.get(path, Reader::LATEST);
     }
 });

@@ -3,15 +3,16 @@
 
 use super::{error, is_json, not_allowed};
 use crate::http::{Method, Reply, Request};
-use crate::imds::Imds;
+use crate::instance::Instance;
 use crate::role::Credentials;
 
 /// Takes credentials and starts the first call at once. 200 with an empty body.
-pub fn route(imds: &Imds, request: &Request) -> Reply {
+pub fn route(instance: &Instance, request: &Request) -> Reply {
     if request.method != Method::Post {
         return not_allowed("POST");
     }
-    let Some(role) = imds.role() else {
+    let role = instance.role();
+    let Some(role) = role.filter(|role| role.source().spec().is_some()) else {
         return error(404, "no role is configured");
     };
     if !is_json(request) {

@@ -6,18 +6,18 @@ use super::{error, json_object, json_reply, not_allowed};
 use crate::config::duration;
 use crate::date::{self, Date};
 use crate::http::{Method, Reply, Request};
-use crate::imds::Imds;
+use crate::instance::Instance;
 
 /// `GET` and `POST /clock`.
-pub fn route(imds: &Imds, request: &Request) -> Reply {
+pub fn route(instance: &Instance, request: &Request) -> Reply {
     match request.method {
-        Method::Get | Method::Head => shown(imds),
-        Method::Post => post(imds, request),
+        Method::Get | Method::Head => shown(instance),
+        Method::Post => post(instance, request),
         _ => not_allowed("GET, HEAD, POST"),
     }
 }
 
-fn post(imds: &Imds, request: &Request) -> Reply {
+fn post(instance: &Instance, request: &Request) -> Reply {
     let object = match json_object(request) {
         Ok(object) => object,
         Err(reply) => return reply,
@@ -26,7 +26,7 @@ fn post(imds: &Imds, request: &Request) -> Reply {
     let (Some((key, value)), None) = (entries.next(), entries.next()) else {
         return error(400, "expected one of \"advance\", \"set\" and \"reset\"");
     };
-    let clock = &imds.clock;
+    let clock = &instance.clock;
     let moved = match (key.as_str(), value.as_str(), value.as_bool()) {
         ("advance", Some(text), _) => match duration::parse(text) {
             Some(ms) => clock.advance(ms),
@@ -46,8 +46,8 @@ fn post(imds: &Imds, request: &Request) -> Reply {
     };
     match moved {
         true => {
-            imds.redate();
-            shown(imds)
+            instance.redate();
+            shown(instance)
         }
         false => error(
             400,
@@ -56,8 +56,8 @@ fn post(imds: &Imds, request: &Request) -> Reply {
     }
 }
 
-fn shown(imds: &Imds) -> Reply {
-    let offset = imds.clock.offset_ms() as f64 / 1000.0;
-    let time = imds.clock.now().to_string();
+fn shown(instance: &Instance) -> Reply {
+    let offset = instance.clock.offset_ms() as f64 / 1000.0;
+    let time = instance.clock.now().to_string();
     json_reply(200, &json!({ "time": time, "offset_seconds": offset }))
 }

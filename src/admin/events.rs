@@ -5,19 +5,20 @@ use serde_json::{Value, json};
 use super::{error, json_object, json_reply, not_allowed};
 use crate::config::EventSpec;
 use crate::http::{Method, Reply, Request};
-use crate::imds::Imds;
-use crate::imds::events::{Closed, MAX_EVENTS, parse_closing};
+use crate::instance::Instance;
+use crate::instance::{Closed, MAX_EVENTS, parse_closing};
 
 /// `GET` and `POST /events`, `PATCH` and `DELETE /events/ID`.
-pub fn route(imds: &Imds, id: Option<&str>, request: &Request) -> Reply {
+pub fn route(instance: &Instance, id: Option<&str>, request: &Request) -> Reply {
     match (request.method, id) {
-        (Method::Get | Method::Head, None) => {
-            json_reply(200, &Value::Array(imds.events.list(imds.clock.now())))
-        }
-        (Method::Post, None) => post(imds, request),
+        (Method::Get | Method::Head, None) => json_reply(
+            200,
+            &Value::Array(instance.events.list(instance.clock.now())),
+        ),
+        (Method::Post, None) => post(instance, request),
         (_, None) => not_allowed("GET, HEAD, POST"),
-        (Method::Patch, Some(id)) => patch(imds, id, request),
-        (Method::Delete, Some(id)) => match imds.events.remove(id) {
+        (Method::Patch, Some(id)) => patch(instance, id, request),
+        (Method::Delete, Some(id)) => match instance.events.remove(id) {
             true => Reply::empty(200),
             false => error(404, "no such event"),
         },
@@ -25,21 +26,21 @@ pub fn route(imds: &Imds, id: Option<&str>, request: &Request) -> Reply {
     }
 }
 
-fn post(imds: &Imds, request: &Request) -> Reply {
+fn post(instance: &Instance, request: &Request) -> Reply {
     let object = match json_object(request) {
         Ok(object) => object,
         Err(reply) => return reply,
     };
     match EventSpec::parse(&object) {
         Err(problem) => error(400, &problem.to_string()),
-        Ok(spec) => match imds.events.add(spec, imds.clock.now()) {
+        Ok(spec) => match instance.events.add(spec, instance.clock.now()) {
             Some(event) => json_reply(201, &event),
             None => error(429, &format!("there are {MAX_EVENTS} events; delete some")),
         },
     }
 }
 
-fn patch(imds: &Imds, id: &str, request: &Request) -> Reply {
+fn patch(instance: &Instance, id: &str, request: &Request) -> Reply {
     let object = match json_object(request) {
         Ok(object) => object,
         Err(reply) => return reply,
@@ -48,7 +49,7 @@ fn patch(imds: &Imds, id: &str, request: &Request) -> Reply {
         Ok(phase) => phase,
         Err(what) => return error(400, &what),
     };
-    match imds.events.close(id, phase) {
+    match instance.events.close(id, phase) {
         Closed::Done => json_reply(200, &json!({ "id": id, "state": phase.name() })),
         Closed::NoSuchEvent => error(404, "no such event"),
         Closed::NotMaintenance => error(

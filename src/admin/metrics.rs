@@ -5,27 +5,30 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::not_allowed;
-use crate::config::RoleSource;
 use crate::http::{Entity, Method, Reply, Request};
-use crate::imds::Imds;
-use crate::imds::observer::Observer;
+use crate::instance::Instance;
+use crate::observe::Observer;
+use crate::role::Phase;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
-/// What the role can be; exactly one of them is 1.
-const STATES: [&str; 6] = ["none", "static", "waiting", "valid", "stale", "failed"];
 
 /// `GET /metrics`. `connections` is how many are open now.
-pub fn route(imds: &Imds, observer: &Observer, connections: usize, request: &Request) -> Reply {
+pub fn route(
+    instance: &Instance,
+    observer: &Observer,
+    connections: usize,
+    request: &Request,
+) -> Reply {
     match request.method {
         Method::Get | Method::Head => {
-            let text = text(imds, observer, connections);
+            let text = text(instance, observer, connections);
             Reply::ok(Arc::new(Entity::new(CONTENT_TYPE, None, text)))
         }
         _ => not_allowed("GET, HEAD"),
     }
 }
 
-fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
+fn text(instance: &Instance, observer: &Observer, connections: usize) -> String {
     let mut out = String::new();
     family(
         &mut out,
@@ -45,7 +48,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "tokens_live",
         "gauge",
         "Session tokens that have been issued and have not expired.",
-        alone(imds.tokens.live(imds.clock.monotonic_us())),
+        alone(instance.tokens.live(instance.clock.monotonic_us())),
     );
     family(
         &mut out,
@@ -54,18 +57,18 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "Open connections to both services, this one included.",
         alone(connections),
     );
-    let role = imds.role().map(|role| role.measures());
-    let state = match (&role, &imds.instance().config.role) {
-        (Some(role), _) => role.state,
-        (None, Some(RoleSource::Static(_))) => "static",
-        (None, _) => "none",
-    };
+    let role = instance.role();
+    let phase = role.as_ref().map(|role| role.phase());
+    let phases = [None].into_iter().chain(Phase::ALL.map(Some));
     family(
         &mut out,
         "role_state",
         "gauge",
         "1 for the state that the role is in, 0 for the others.",
-        STATES.map(|known| (format!("{{state=\"{known}\"}}"), u8::from(known == state))),
+        phases.map(|known| {
+            let name = known.map_or("none", Phase::name);
+            (format!("{{state=\"{name}\"}}"), u8::from(known == phase))
+        }),
     );
     family(
         &mut out,
@@ -73,7 +76,7 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "gauge",
         "How long the credentials that STS handed out are still good; absent without any.",
         role.iter()
-            .filter_map(|role| role.seconds_left)
+            .filter_map(|role| role.seconds_left())
             .flat_map(alone),
     );
     family(
@@ -81,14 +84,14 @@ fn text(imds: &Imds, observer: &Observer, connections: usize) -> String {
         "role_renewals_total",
         "counter",
         "Times that credentials of STS took the place of earlier ones.",
-        alone(role.map_or(0, |role| role.renewals)),
+        alone(role.map_or(0, |role| role.renewals())),
     );
     family(
         &mut out,
         "faults_applied_total",
         "counter",
         "Requests to which a fault happened.",
-        alone(imds.faults.applied()),
+        alone(instance.faults.applied()),
     );
     out
 }

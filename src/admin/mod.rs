@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde_json::{Map, Value, json};
 
 use crate::access::AdminSecret;
-use crate::config::{Config, Problem, RoleSource};
+use crate::config::{Config, Problem};
 use crate::http::{Entity, Method, Reply, Request};
-use crate::imds::Imds;
-use crate::imds::observer::Observer;
+use crate::instance::Instance;
+use crate::observe::Observer;
 
 /// Reads the configuration again: the new one with what deserves a warning, or what is wrong.
 pub type Loader = Arc<dyn Fn() -> Result<(Config, Vec<Problem>), Vec<Problem>> + Send + Sync>;
@@ -34,7 +34,7 @@ const MAX_UNDER_WAY: usize = 32 * 1024 * 1024;
 
 /// What the routes work on.
 pub struct Admin {
-    pub imds: Arc<Imds>,
+    pub instance: Arc<Instance>,
     pub load: Loader,
     /// Replaces the rule that only local callers may do more than ask for the status.
     pub secret: Option<AdminSecret>,
@@ -84,7 +84,7 @@ impl Admin {
         match (room, rest) {
             ("status", None) => self.status(request),
             // These wait, for STS and for files.
-            ("bootstrap", Some("creds")) => bootstrap::route(&self.imds, request),
+            ("bootstrap", Some("creds")) => bootstrap::route(&self.instance, request),
             ("reload", None) => self.reload(request),
             _ => (self.under_way).add(room == "requests", || self.work(room, rest, request)),
         }
@@ -92,19 +92,19 @@ impl Admin {
 
     /// Answers a request that may take much memory, but not its time.
     fn work(&self, room: &str, rest: Option<&str>, request: &Request) -> Reply {
-        let imds = &*self.imds;
+        let instance = &*self.instance;
         match (room, rest) {
             ("config", None) => self.config(request),
-            ("metadata", rest) => values::route(imds, "meta-data", rest, request),
-            ("dynamic", rest) => values::route(imds, "dynamic", rest, request),
-            ("user-data", None) => values::user_data(imds, request),
-            ("events", id) => events::route(imds, id, request),
-            ("faults", id) => faults::route(imds, id, request),
-            ("clock", None) => clock::route(imds, request),
+            ("metadata", rest) => values::route(instance, "meta-data", rest, request),
+            ("dynamic", rest) => values::route(instance, "dynamic", rest, request),
+            ("user-data", None) => values::user_data(instance, request),
+            ("events", id) => events::route(instance, id, request),
+            ("faults", id) => faults::route(instance, id, request),
+            ("clock", None) => clock::route(instance, request),
             ("requests", None) => requests::route(&self.observer, request),
             ("verdicts", None) => requests::verdicts(&self.observer, request),
             ("metrics", None) => {
-                metrics::route(imds, &self.observer, (self.connections)(), request)
+                metrics::route(instance, &self.observer, (self.connections)(), request)
             }
             _ => error(404, "no such path"),
         }
@@ -112,19 +112,18 @@ impl Admin {
 
     /// `GET /status`: whether valid credentials are being served; true too without a role.
     fn status(&self, request: &Request) -> Reply {
-        let role = self.imds.role();
+        let role = self.instance.role();
+        let role = role.as_ref();
         match (request.method, request.query) {
-            (Method::Get | Method::Head, Some("verbose")) => match role {
-                Some(role) => json_reply(200, &json!(role.verbose_status())),
-                None => json_reply(200, &json!({ "state": "no role" })),
-            },
+            (Method::Get | Method::Head, Some("verbose")) => {
+                match role.and_then(|role| role.verbose_status()) {
+                    Some(status) => json_reply(200, &json!(status)),
+                    None => json_reply(200, &json!({ "state": "no role" })),
+                }
+            }
             (Method::Get | Method::Head, _) => {
-                let config = &self.imds.instance().config;
-                let good = match (role, &config.role) {
-                    (Some(role), _) => role.status(),
-                    (None, Some(RoleSource::Static(fixed))) => fixed.is_good(self.imds.clock.now()),
-                    (None, _) => true,
-                };
+                let now = self.instance.clock.now();
+                let good = role.is_none_or(|role| role.is_good(now));
                 Reply::ok(Arc::new(Entity::new(
                     "application/json",
                     None,
@@ -138,7 +137,9 @@ impl Admin {
     /// `GET /config`: what is in force, as far as it comes from the configuration.
     fn config(&self, request: &Request) -> Reply {
         match request.method {
-            Method::Get | Method::Head => json_reply(200, &self.imds.instance().config.effective()),
+            Method::Get | Method::Head => {
+                json_reply(200, &self.instance.snapshot().config.effective())
+            }
             _ => not_allowed("GET, HEAD"),
         }
     }
@@ -152,7 +153,7 @@ impl Admin {
             problems.iter().map(Problem::to_string).collect()
         };
         let loaded = (self.load)().and_then(|(config, mut warnings)| {
-            warnings.extend(self.imds.load(config)?);
+            warnings.extend(self.instance.load(config)?);
             Ok(warnings)
         });
         match loaded {
@@ -163,7 +164,7 @@ impl Admin {
 
     /// Why the caller may not, if so (design, D7).
     fn denial(&self, request: &Request) -> Option<Reply> {
-        let rules = &self.imds.instance().config.rules;
+        let rules = &self.instance.snapshot().config.rules;
         if !rules.is_no_web_page(request) {
             let what = "this Host or Origin is not one of ours; add the name to \"allowed_hosts\"";
             return Some(error(403, what));

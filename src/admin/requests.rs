@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{error, json_reply, not_allowed};
 use crate::http::{Entity, Method, Reply, Request};
-use crate::imds::journal::Filter;
-use crate::imds::observer::Observer;
+use crate::observe::Filter;
+use crate::observe::Observer;
 
 /// `GET` and `DELETE /requests`.
 pub fn route(observer: &Observer, request: &Request) -> Reply {

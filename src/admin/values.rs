@@ -6,39 +6,39 @@ use serde_json::Value;
 use super::{error, json_object, not_allowed};
 use crate::config::MAX_USER_DATA;
 use crate::http::{Method, Reply, Request};
-use crate::imds::Imds;
-use crate::imds::changes::{Change, Refused};
+use crate::instance::Instance;
+use crate::instance::{Change, Refused};
 
 /// Everything below `directory`; `rest` is the path behind it.
-pub fn route(imds: &Imds, directory: &str, rest: Option<&str>, request: &Request) -> Reply {
+pub fn route(instance: &Instance, directory: &str, rest: Option<&str>, request: &Request) -> Reply {
     let rest = rest.filter(|rest| !rest.is_empty());
     match (request.method, rest) {
-        (Method::Get | Method::Head, None) => value(imds, directory),
-        (Method::Patch, None) => patch(imds, directory, request),
+        (Method::Get | Method::Head, None) => value(instance, directory),
+        (Method::Patch, None) => patch(instance, directory, request),
         (_, None) => not_allowed("GET, HEAD, PATCH"),
-        (method, Some(rest)) => leaf(imds, method, &format!("{directory}/{rest}"), request),
+        (method, Some(rest)) => leaf(instance, method, &format!("{directory}/{rest}"), request),
     }
 }
 
 /// `/user-data` itself.
-pub fn user_data(imds: &Imds, request: &Request) -> Reply {
+pub fn user_data(instance: &Instance, request: &Request) -> Reply {
     if request.method == Method::Put && request.body.len() > MAX_USER_DATA {
         return error(400, &format!("user data: at most {MAX_USER_DATA} bytes"));
     }
-    leaf(imds, request.method, "user-data", request)
+    leaf(instance, request.method, "user-data", request)
 }
 
-fn leaf(imds: &Imds, method: Method, path: &str, request: &Request) -> Reply {
+fn leaf(instance: &Instance, method: Method, path: &str, request: &Request) -> Reply {
     match method {
-        Method::Get | Method::Head => value(imds, path),
-        Method::Put => done(imds.change(&[(path.to_owned(), Some(request.body.to_vec()))])),
-        Method::Delete => done(imds.remove(path)),
+        Method::Get | Method::Head => value(instance, path),
+        Method::Put => done(instance.change(&[(path.to_owned(), Some(request.body.to_vec()))])),
+        Method::Delete => done(instance.remove(path)),
         _ => not_allowed("GET, HEAD, PUT, DELETE"),
     }
 }
 
 /// A JSON object path -> text or null, applied whole or not at all.
-fn patch(imds: &Imds, directory: &str, request: &Request) -> Reply {
+fn patch(instance: &Instance, directory: &str, request: &Request) -> Reply {
     let object = match json_object(request) {
         Ok(object) => object,
         Err(reply) => return reply,
@@ -56,11 +56,11 @@ fn patch(imds: &Imds, directory: &str, request: &Request) -> Reply {
             }
         });
     }
-    done(imds.change(&changes))
+    done(instance.change(&changes))
 }
 
-fn value(imds: &Imds, path: &str) -> Reply {
-    imds.value(path).map_or_else(refusal, Reply::ok)
+fn value(instance: &Instance, path: &str) -> Reply {
+    instance.value(path).map_or_else(refusal, Reply::ok)
 }
 
 fn done(changed: Result<(), Refused>) -> Reply {

@@ -32,11 +32,10 @@ pub use paths::{Changes, is_credential_path, is_segment};
 use paths::{by_path, changes, check_name};
 pub use report::Problem;
 use report::{Report, Section};
-pub use role::{FailureCode, RoleSource, StaticRole, StaticState};
 pub use source::{Flag, Source};
 
 use crate::access::Rules;
-use crate::role::RoleArn;
+use crate::role::{RoleArn, Source as RoleSource};
 
 /// The longest delay: longer ones, and what is beyond a `Duration`, mean a day.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -187,7 +186,7 @@ impl Config {
             metadata_changes: changes(top, "metadata"),
             dynamic_changes: changes(top, "dynamic"),
             rules: Rules {
-                guarded: matches!(role, Some(RoleSource::Sts(_))),
+                guarded: role.as_ref().is_some_and(|role| role.spec().is_some()),
                 allow_from: allow_from(top),
                 allowed_hosts: (top.lines("allowed_hosts").iter())
                     .map(|host| host.trim_end_matches('.').to_ascii_lowercase())

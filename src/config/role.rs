@@ -3,79 +3,10 @@
 
 use std::sync::Arc;
 
-use super::report::Section;
-use crate::date::Date;
-use crate::role::{Credentials, RoleArn, Secret, Settings, Spec};
 use serde_json::Value;
 
-/// Where a role's credentials come from.
-pub enum RoleSource {
-    Sts(Box<Spec>),
-    Static(StaticRole),
-}
-
-/// A role that never asks STS.
-#[derive(Clone)]
-pub struct StaticRole {
-    pub arn: RoleArn,
-    pub state: StaticState,
-}
-
-impl StaticRole {
-    /// Whether it has credentials that are good at that time of the instance's clock.
-    pub fn is_good(&self, now: Date) -> bool {
-        match &self.state {
-            StaticState::Valid { expiration, .. } => expiration.is_none_or(|end| now < end),
-            StaticState::Failing(_) => false,
-        }
-    }
-}
-
-/// What its documents say.
-#[derive(Clone)]
-pub enum StaticState {
-    Valid {
-        credentials: Arc<Credentials>,
-        expiration: Option<Date>,
-    },
-    Failing(FailureCode),
-}
-
-/// The codes of EC2's failure documents (reference/imds.md, section 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureCode {
-    Failed,
-    InstanceProfileNotFound,
-    AssumeRoleUnauthorizedAccess,
-}
-
-impl FailureCode {
-    const ALL: [FailureCode; 3] = [
-        FailureCode::Failed,
-        FailureCode::InstanceProfileNotFound,
-        FailureCode::AssumeRoleUnauthorizedAccess,
-    ];
-
-    /// As it stands in `Code`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FailureCode::Failed => "Failed",
-            FailureCode::InstanceProfileNotFound => "InstanceProfileNotFound",
-            FailureCode::AssumeRoleUnauthorizedAccess => "AssumeRoleUnauthorizedAccess",
-        }
-    }
-
-    /// What to put into `Message`.
-    pub fn message(self) -> &'static str {
-        match self {
-            FailureCode::Failed => "The credentials of the role could not be had",
-            FailureCode::InstanceProfileNotFound => "The instance profile was not found",
-            FailureCode::AssumeRoleUnauthorizedAccess => {
-                "EC2 cannot assume the role: check its trust policy"
-            }
-        }
-    }
-}
+use super::report::Section;
+use crate::role::{Credentials, FailureCode, ForV1, RoleArn, Secret, Settings, Source, Static};
 
 const KEYS: &[&str] = &[
     "arn",
@@ -89,6 +20,7 @@ const KEYS: &[&str] = &[
     "session_tags",
     "sts_endpoint",
     "sts_region",
+    "v1",
 ];
 const CREDENTIAL_KEYS: &[&str] = &["access_key_id", "secret_access_key", "token", "expiration"];
 
@@ -112,7 +44,7 @@ pub(super) fn read(
     arn: Option<&RoleArn>,
     region: &str,
     instance_id: &str,
-) -> Option<RoleSource> {
+) -> Option<Source> {
     let role = top.section("role")?;
     for key in KEYS {
         role.get(key);
@@ -125,22 +57,27 @@ pub(super) fn read(
         return None;
     }
     let arn = arn?;
-    let code = role.parsed("code", "Success or a code of EC2's failure documents: Failed, InstanceProfileNotFound, AssumeRoleUnauthorizedAccess", |text| {
-        let failure = FailureCode::ALL.into_iter().find(|code| code.as_str() == text);
+    let expected = "Success or a code of EC2's failure documents: Failed, \
+                    InstanceProfileNotFound, AssumeRoleUnauthorizedAccess";
+    let code = role.parsed("code", expected, |text| {
+        let failure = FailureCode::parse(text);
         (text == "Success" || failure.is_some()).then_some(failure)
     });
-    let state = match (code.flatten(), role.secret_section("credentials")) {
-        (Some(failure), _) => StaticState::Failing(failure),
+    let v1 = role.parsed("v1", "same, separate or none", ForV1::parse);
+    let v1 = v1.unwrap_or_default();
+    let fixed = match (code.flatten(), role.secret_section("credentials")) {
+        (Some(code), _) => Static::failing(code, arn.name()),
         (None, Some(section)) => credentials(&section)?,
-        (None, None) => return sts(&role, arn, region, instance_id),
+        (None, None) => return sts(&role, arn, v1, region, instance_id),
     };
-    Some(RoleSource::Static(StaticRole {
-        arn: arn.clone(),
-        state,
-    }))
+    if v1 == ForV1::Separate {
+        let what = "expected same or none, found \"separate\": only STS gives a second session";
+        role.problem("v1", what);
+    }
+    Some(Source::fixed(arn.clone(), fixed, v1))
 }
 
-fn credentials(section: &Section) -> Option<StaticState> {
+fn credentials(section: &Section) -> Option<Static> {
     for key in CREDENTIAL_KEYS {
         section.get(key);
     }
@@ -159,7 +96,7 @@ fn credentials(section: &Section) -> Option<StaticState> {
     let [Some(id), Some(secret), Some(token)] = <[Option<String>; 3]>::try_from(keys).ok()? else {
         return None;
     };
-    Some(StaticState::Valid {
+    Some(Static::Valid {
         credentials: Arc::new(Credentials {
             access_key_id: id,
             secret_access_key: Secret::new(secret),
@@ -169,7 +106,13 @@ fn credentials(section: &Section) -> Option<StaticState> {
     })
 }
 
-fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option<RoleSource> {
+fn sts(
+    role: &Section,
+    arn: &RoleArn,
+    v1: ForV1,
+    region: &str,
+    instance_id: &str,
+) -> Option<Source> {
     let text = |key: &str| role.text(key).map(str::to_owned);
     let policy = match role.get("policy") {
         // JSON within JSON may be written either way.
@@ -195,16 +138,17 @@ fn sts(role: &Section, arn: &RoleArn, region: &str, instance_id: &str) -> Option
         policy,
         policy_arns: role.lines("policy_arns"),
         session_tags: tags,
+        v1,
         sts_endpoint: text("sts_endpoint"),
         sts_region: text("sts_region"),
         region: region.to_owned(),
     };
-    match Spec::build(settings) {
-        Ok((spec, warnings)) => {
+    match Source::sts(settings) {
+        Ok((source, warnings)) => {
             for warning in warnings {
                 role.report.warning("", warning.to_string());
             }
-            Some(RoleSource::Sts(Box::new(spec)))
+            Some(source)
         }
         Err(errors) => {
             for error in errors {

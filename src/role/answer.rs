@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use roxmltree::{Document, Node};
 
+use super::clock::{Clock, Moment};
 use super::secret::{Credentials, Secret};
 use crate::date::Date;
 
@@ -28,6 +29,35 @@ pub(super) struct CallError {
     pub(super) kind: Kind,
     /// How long STS asks to be left alone.
     pub(super) retry_after: Option<Duration>,
+}
+
+/// A call from its beginning to its end.
+pub(super) struct Exchange {
+    pub(super) outcome: Result<Grant, CallError>,
+    /// When whoever answered says that was.
+    pub(super) date: Option<Date>,
+    pub(super) sent: Moment,
+    pub(super) answered: Moment,
+}
+
+impl Exchange {
+    /// No exchange at all: the machine could not even begin one.
+    pub(super) fn none(message: &str, at: Moment) -> Exchange {
+        Exchange {
+            outcome: Err(CallError::unanswered("NoAnswer", message)),
+            date: None,
+            sent: at,
+            answered: at,
+        }
+    }
+
+    /// `clock`, which dated the call, as it should have been; `None` if it agrees with STS.
+    pub(super) fn corrected(&self, clock: Clock) -> Option<Clock> {
+        // Somebody in between who answers in STS's place may have any time.
+        let is_from_sts = !matches!(&self.outcome, Err(error) if error.code == UNUSABLE);
+        let date = self.date.filter(|_| is_from_sts)?;
+        clock.corrected(date, self.sent, self.answered)
+    }
 }
 
 /// What helps against an error.
@@ -206,6 +236,12 @@ pub(super) fn hold_against(bytes: &[u8]) {
     }
 }
 
+/// The door of the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzzed_answer(bytes: &[u8]) {
+    hold_against(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +294,38 @@ mod tests {
             assert_eq!(credentials.secret_access_key.expose(), "s/+=");
             assert_eq!(credentials.token.unwrap().expose(), "t&t==");
             assert_eq!(grant.expires, Date::parse("2026-01-02T03:04:05Z").unwrap());
+        }
+    }
+
+    #[test]
+    fn an_expiration_is_read_with_its_offset_or_is_none() {
+        for (text, read_as) in [
+            ("2026-01-02T05:04:05+02:00", Some("2026-01-02T03:04:05Z")),
+            ("2026-01-02T05:04:05.9-23:59", Some("2026-01-03T05:03:05Z")),
+            ("2026-01-02T05:04:05-00:00", Some("2026-01-02T05:04:05Z")),
+            ("0000-01-01T00:00:00Z", Some("0000-01-01T00:00:00Z")),
+            ("0000-01-01T00:00:00+00:01", None),
+            ("9999-12-31T23:59:59.9Z", Some("9999-12-31T23:59:59Z")),
+            ("9999-12-31T23:59:59-00:01", None),
+            ("9999-12-31T23:59:59-23:59", None),
+            ("10000-01-01T00:00:00Z", None),
+            ("2026-01-02T05:04:05", None),
+            ("2026-02-30T00:00:00Z", None),
+            ("1767323045", None),
+        ] {
+            let credentials = format!(
+                "<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+                 <SessionToken>t</SessionToken><Expiration>{text}</Expiration>"
+            );
+            let found = read_text(200, &answer("", &credentials));
+            match (found, read_as) {
+                (Ok(grant), Some(date)) => assert_eq!(grant.expires.to_string(), date, "{text}"),
+                (Err(error), None) => {
+                    assert_eq!(error.code, UNUSABLE);
+                    assert!(error.message.contains("Expiration"), "{}", error.message);
+                }
+                (found, _) => panic!("{text}: {:?}", found.err()),
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub enum BadCredentials {
     NotText(&'static str),
     /// A blank, a control character or anything outside ASCII, which no key has.
     BadCharacter(&'static str),
+    /// An `AccessKeyId` that is none.
+    BadKeyId,
 }
 
 impl fmt::Display for BadCredentials {
@@ -59,6 +61,7 @@ impl fmt::Display for BadCredentials {
             Self::BadCharacter(field) => {
                 write!(f, "{field} has a blank, control or non-ASCII character")
             }
+            Self::BadKeyId => f.write_str("AccessKeyId must be 16 to 128 letters and digits"),
         }
     }
 }
@@ -89,7 +92,13 @@ impl Credentials {
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err(BadCredentials::NotAnObject);
         }
-        fields.credentials()
+        let credentials = fields.credentials()?;
+        // What signs with anything else STS refuses in any case (IAM's API reference, AccessKey).
+        let id = &credentials.access_key_id;
+        if !(16..=128).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(BadCredentials::BadKeyId);
+        }
+        Ok(credentials)
     }
 
     /// Whether both have the same key, secret and token.
@@ -230,12 +239,12 @@ mod tests {
             let (id, secret, token) = parse(json).unwrap();
             assert_eq!(
                 (id.as_str(), secret.as_str()),
-                ("AKIA1", "s/e+c="),
+                ("AKIA111111111111", "s/e+c="),
                 "{json}"
             );
             token
         };
-        let long_term = r#"{"AccessKeyId":"AKIA1","SecretAccessKey":"s/e+c=""#;
+        let long_term = r#"{"AccessKeyId":"AKIA111111111111","SecretAccessKey":"s/e+c=""#;
         for (rest, expected) in [
             ("}", None),
             (r#","Token":null}"#, None),
@@ -293,6 +302,14 @@ mod tests {
             (
                 r#"{"AccessKeyId":"A","SecretAccessKey":"hush","SessionToken":"é"}"#,
                 BadCharacter("SessionToken"),
+            ),
+            (
+                r#"{"AccessKeyId":"AKIA","SecretAccessKey":"hush"}"#,
+                BadKeyId,
+            ),
+            (
+                r#"{"AccessKeyId":"AKIA-11111111111","SecretAccessKey":"hush"}"#,
+                BadKeyId,
             ),
             (r#"["hush"]"#, NotAnObject),
             (r#""hush""#, NotAnObject),

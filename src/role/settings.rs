@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::delivery::ForV1;
+
 /// What the configuration says, not yet checked. Missing and `null` are `None`; callers make
 /// `None` of empty texts too (design D4).
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,7 @@ pub struct Settings {
     pub policy: Option<String>,
     pub policy_arns: Vec<String>,
     pub session_tags: Vec<(String, String)>,
+    pub v1: ForV1,
     pub sts_endpoint: Option<String>,
     pub sts_region: Option<String>,
     /// The region shown in the metadata, which is also STS's unless `sts_region` says otherwise.

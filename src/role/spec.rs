@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::arn::{RoleArn, is_name_byte};
+use super::delivery::ForV1;
 use super::endpoint::{EXPECTED_URL, Endpoint};
 use super::settings::{FieldError, Settings, Warning};
 
@@ -13,6 +14,9 @@ use super::settings::{FieldError, Settings, Warning};
 pub struct Spec {
     pub(super) arn: RoleArn,
     pub(super) session_name: String,
+    /// That of the session for version 1, where it has its own.
+    pub(super) v1_session_name: Option<String>,
+    pub(super) v1: ForV1,
     pub(super) duration: Duration,
     pub(super) external_id: Option<String>,
     pub(super) policy: Option<String>,
@@ -30,6 +34,10 @@ impl Spec {
         let duration = checks.duration(settings.duration_seconds);
         let session_name =
             checks.session_name(settings.session_name, settings.default_session_name);
+        let v1_session_name = match settings.v1 {
+            ForV1::Separate => checks.v1_session_name(&session_name),
+            ForV1::Same | ForV1::Nothing => None,
+        };
         checks.external_id(settings.external_id.as_deref());
         checks.policies(settings.policy.as_deref(), &settings.policy_arns);
         checks.tags(&settings.session_tags);
@@ -45,6 +53,8 @@ impl Spec {
         let spec = Spec {
             arn,
             session_name,
+            v1_session_name,
+            v1: settings.v1,
             duration,
             external_id: settings.external_id,
             policy: settings.policy,
@@ -64,6 +74,14 @@ impl Spec {
     /// The name its sessions have.
     pub fn session_name(&self) -> &str {
         &self.session_name
+    }
+
+    /// The names of all that are kept: that one, and that for version 1, where it has its own.
+    pub(super) fn session_names(&self) -> impl Iterator<Item = &str> {
+        [&self.session_name]
+            .into_iter()
+            .chain(&self.v1_session_name)
+            .map(String::as_str)
     }
 }
 
@@ -115,6 +133,16 @@ impl Checks {
             );
         }
         name
+    }
+
+    /// The name of a second session beside `name`, which is legal if that is.
+    fn v1_session_name(&mut self, name: &str) -> Option<String> {
+        let v1_name = format!("{}-v1", name.get(..name.len().min(61))?);
+        if v1_name == name {
+            let expected = "another name, for this is the one of the session for version 1";
+            self.refuse("session_name", name, expected);
+        }
+        Some(v1_name)
     }
 
     fn external_id(&mut self, id: Option<&str>) {
@@ -239,6 +267,29 @@ mod tests {
         assert_eq!(spec.endpoint.url, "https://sts.us-east-1.amazonaws.com/");
         assert_eq!(spec.signing_region, "us-east-1");
         assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn a_separate_session_for_version_1_has_a_name_of_its_own() {
+        let long = "n".repeat(64);
+        let cut = format!("{}-v1", &long[..61]);
+        for (v1, name, expected) in [
+            (ForV1::Same, "me", Some(None)),
+            (ForV1::Nothing, "me", Some(None)),
+            (ForV1::Separate, "me", Some(Some("me-v1"))),
+            (ForV1::Separate, &long, Some(Some(&cut))),
+            // The cut one would be the same.
+            (ForV1::Separate, &cut, None),
+        ] {
+            let built = Spec::build(Settings {
+                v1,
+                session_name: Some(name.to_owned()),
+                ..settings()
+            });
+            let found = built.as_ref().ok();
+            let found = found.map(|(spec, _)| spec.v1_session_name.as_deref());
+            assert_eq!(found, expected, "{name}");
+        }
     }
 
     #[test]

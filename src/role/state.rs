@@ -1,124 +1,49 @@
-//! What readers see: the session or the failure, published whole by the refreshing thread and read
-//! without waiting. Whether a session still lives is judged at each reading.
+//! What a renewal has come to, published whole after each of its steps and read without waiting.
+//! Whether a session still lives is judged at each reading.
 
-use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
 
-use super::clock::Clock;
-use super::secret::{Credentials, Secret};
+use super::clock::{Clock, Moment};
+use super::session::{Current, Failure, Session};
 use crate::date::Date;
 
-/// Credentials that STS handed out. Key, secret, token and dates belong together and change
-/// together.
-pub struct Session {
-    pub(super) credentials: Arc<Credentials>,
-    pub(super) expires: Date,
-    pub(super) last_updated: Date,
-    documents: Slot,
-}
-
-impl Session {
-    /// `credentials` must have a token, as those from STS do.
-    pub(super) fn new(credentials: Credentials, expires: Date, last_updated: Date) -> Session {
-        Session {
-            credentials: Arc::new(credentials),
-            expires,
-            last_updated,
-            documents: Slot::default(),
-        }
-    }
-
-    pub fn access_key_id(&self) -> &str {
-        &self.credentials.access_key_id
-    }
-
-    pub fn secret_access_key(&self) -> &str {
-        self.credentials.secret_access_key.expose()
-    }
-
-    pub fn token(&self) -> &str {
-        self.credentials.token.as_ref().map_or("", Secret::expose)
-    }
-
-    /// In whole seconds.
-    pub fn expires(&self) -> Date {
-        self.expires
-    }
-
-    /// When STS handed them out.
-    pub fn last_updated(&self) -> Date {
-        self.last_updated
-    }
-
-    /// What `render` makes of this session: called the first time, remembered afterwards. All
-    /// callers must ask for the same type.
-    pub fn documents<T: Any + Send + Sync>(&self, render: impl FnOnce(&Session) -> T) -> Arc<T> {
-        self.documents.get(|| render(self))
-    }
-}
-
-/// Why there are no credentials.
-pub struct Failure {
-    /// The value of `Code` in the failure document.
-    pub code: FailureCode,
-    /// Fit to be shown: no secret, no control character.
-    pub message: String,
-    pub last_updated: Date,
-    documents: Slot,
-}
-
-/// The codes of EC2's failure documents that apply (design D6).
+/// What a role is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureCode {
-    AssumeRoleUnauthorizedAccess,
+pub enum Phase {
+    /// Nothing: what it hands out is written in the configuration.
+    Static,
+    /// For bootstrap credentials; nothing is served.
+    Waiting,
+    /// Serving what STS gave last.
+    Valid,
+    /// Serving it still, though STS has given nothing since it was asked again.
+    Stale,
+    /// Serving nothing, and asking STS.
     Failed,
 }
 
-impl FailureCode {
-    /// As it stands in the document.
-    pub fn as_str(self) -> &'static str {
+impl Phase {
+    pub const ALL: [Phase; 5] = [
+        Phase::Static,
+        Phase::Waiting,
+        Phase::Valid,
+        Phase::Stale,
+        Phase::Failed,
+    ];
+
+    /// As `GET /status?verbose` and the metrics show it.
+    pub fn name(self) -> &'static str {
         match self {
-            FailureCode::AssumeRoleUnauthorizedAccess => "AssumeRoleUnauthorizedAccess",
-            FailureCode::Failed => "Failed",
+            Phase::Static => "static",
+            Phase::Waiting => "waiting",
+            Phase::Valid => "valid",
+            Phase::Stale => "stale",
+            Phase::Failed => "failed",
         }
     }
-}
-
-impl Failure {
-    pub(super) fn new(code: FailureCode, message: String, at: Date) -> Failure {
-        Failure {
-            code,
-            message,
-            last_updated: at,
-            documents: Slot::default(),
-        }
-    }
-
-    /// As [`Session::documents`].
-    pub fn documents<T: Any + Send + Sync>(&self, render: impl FnOnce(&Failure) -> T) -> Arc<T> {
-        self.documents.get(|| render(self))
-    }
-}
-
-/// A place for what a caller makes of a published value, so that it is made once.
-#[derive(Default)]
-struct Slot(OnceLock<Arc<dyn Any + Send + Sync>>);
-
-impl Slot {
-    fn get<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let made = self.0.get_or_init(|| Arc::new(make()));
-        Arc::downcast(made.clone()).expect("all callers ask for the same type")
-    }
-}
-
-/// What there is now.
-#[derive(Clone)]
-pub enum Current {
-    Valid(Arc<Session>),
-    Failed(Arc<Failure>),
 }
 
 /// An error of a call, as a person sees it.
@@ -135,10 +60,10 @@ impl fmt::Display for LastError {
     }
 }
 
-/// `GET /status?verbose`. Dates are UTC, `YYYY-MM-DDTHH:MM:SSZ`, by STS's clock.
+/// `GET /status?verbose`. Dates are UTC, `YYYY-MM-DDTHH:MM:SSZ`, by STS's clock. Has no secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerboseStatus {
-    /// `waiting`, `valid`, `stale` or `failed`.
+    /// The name of a [`Phase`].
     pub state: &'static str,
     pub role_arn: String,
     pub session_name: String,
@@ -149,22 +74,15 @@ pub struct VerboseStatus {
     pub next_attempt: Option<String>,
     /// What STS's clock is ahead of this machine's.
     pub clock_correction_seconds: i64,
-}
-
-/// The role in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Measures {
-    /// As in [`VerboseStatus`].
-    pub state: &'static str,
-    /// Until the credentials expire, by STS's clock; `None` when there are none.
-    pub seconds_left: Option<i64>,
-    /// How often a session took the place of an earlier one.
-    pub renewals: u64,
+    /// The same of the session for version 1, where it has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v1: Option<Box<VerboseStatus>>,
 }
 
 /// Everything that is published, as one value.
 #[derive(Clone)]
 pub(super) struct State {
+    /// By which expiries are judged.
     pub(super) clock: Clock,
     /// The latest session, perhaps expired meanwhile.
     pub(super) session: Option<Arc<Session>>,
@@ -172,6 +90,8 @@ pub(super) struct State {
     pub(super) failure: Arc<Failure>,
     /// No bootstrap credential has come yet.
     pub(super) is_waiting: bool,
+    /// STS is being asked, or will be.
+    pub(super) is_asking: bool,
     pub(super) last_attempt: Option<Date>,
     pub(super) last_error: Option<LastError>,
     pub(super) next_attempt: Option<Date>,
@@ -180,48 +100,58 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The session, if it lives now.
-    pub(super) fn live(&self) -> Option<&Arc<Session>> {
-        self.session
-            .as_ref()
-            .filter(|session| self.clock.now() < session.expires)
+    /// The session, if it lives at that moment.
+    pub(super) fn live(&self, at: Moment) -> Option<&Arc<Session>> {
+        let session = self.session.as_ref()?;
+        (self.clock.at(at) < session.expires).then_some(session)
     }
 
-    fn name(&self) -> &'static str {
-        match (self.live(), &self.last_error, self.is_waiting) {
-            (Some(_), None, _) => "valid",
-            (Some(_), Some(_), _) => "stale",
-            (None, _, true) => "waiting",
-            (None, _, false) => "failed",
+    pub(super) fn current(&self, at: Moment) -> Current {
+        match self.live(at) {
+            Some(session) => Current::Valid(session.clone()),
+            None => Current::Failed(self.failure.clone()),
         }
     }
 
-    pub(super) fn measures(&self) -> Measures {
-        let left = |session: &Arc<Session>| (session.expires - self.clock.now()).whole_seconds();
-        Measures {
-            state: self.name(),
-            seconds_left: self.live().map(left),
-            renewals: self.renewals,
+    pub(super) fn phase(&self, at: Moment) -> Phase {
+        match (self.live(at), &self.last_error, self.is_waiting) {
+            (Some(_), None, _) => Phase::Valid,
+            (Some(_), Some(_), _) => Phase::Stale,
+            (None, _, true) => Phase::Waiting,
+            (None, _, false) => Phase::Failed,
         }
     }
 
-    pub(super) fn verbose(&self, role_arn: &str, session_name: &str) -> VerboseStatus {
-        let live = self.live();
+    /// Whether STS has answered, or will not as long as nobody gives it something to answer.
+    pub(super) fn is_settled(&self, at: Moment) -> bool {
+        self.live(at).is_some() || self.last_error.is_some() || !self.is_asking
+    }
+
+    /// Until the credentials expire.
+    pub(super) fn seconds_left(&self, at: Moment) -> Option<i64> {
+        let left = self.live(at)?.expires - self.clock.at(at);
+        Some(left.whole_seconds())
+    }
+
+    pub(super) fn verbose(&self, role_arn: &str, session_name: &str, at: Moment) -> VerboseStatus {
+        let live = self.live(at);
+        let shown = |date: Option<Date>| date.map(|date| date.to_string());
         VerboseStatus {
-            state: self.name(),
+            state: self.phase(at).name(),
             role_arn: role_arn.to_owned(),
             session_name: session_name.to_owned(),
             access_key_id: live.map(|session| session.access_key_id().to_owned()),
-            expiration: live.map(|session| session.expires.to_string()),
-            last_attempt: self.last_attempt.map(|at| at.to_string()),
+            expiration: shown(live.map(|session| session.expires)),
+            last_attempt: shown(self.last_attempt),
             last_error: self.last_error.clone(),
-            next_attempt: self.next_attempt.map(|at| at.to_string()),
+            next_attempt: shown(self.next_attempt),
             clock_correction_seconds: self.clock.correction().whole_seconds(),
+            v1: None,
         }
     }
 }
 
-/// Where the refreshing thread puts what readers take. The lock is held for a pointer's copy only.
+/// Where the worker puts what readers take. The lock is held for a pointer's copy only.
 pub(super) struct Board(RwLock<Arc<State>>);
 
 impl Board {

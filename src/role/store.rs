@@ -1,4 +1,4 @@
-//! The state file: the bootstrap credentials that have worked and the live session, so that a
+//! The state file: the bootstrap credentials that have worked and the live sessions, so that a
 //! restart needs nobody. Ours alone to write, whole or not at all, readable by us only.
 
 use std::fmt;
@@ -6,20 +6,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::arn::RoleArn;
 use super::secret::{BadCredentials, Credentials, Fields, Secret};
-use super::state::Session;
+use super::session::Session;
 use crate::date::Date;
 
 /// What a restart finds.
 #[derive(Default)]
 pub(super) struct Stored {
-    pub(super) bootstrap: Option<Credentials>,
-    pub(super) session: Option<Session>,
+    pub(super) bootstrap: Option<Arc<Credentials>>,
+    pub(super) session: Option<Arc<Session>>,
+    /// That for version 1, where it has its own.
+    pub(super) v1_session: Option<Arc<Session>>,
 }
 
 /// Why a state file is of no use.
@@ -28,7 +31,7 @@ pub(super) enum BadState {
     Unreadable(io::Error),
     /// Not what we write; perhaps edited, perhaps cut.
     Damaged(BadCredentials),
-    BadDate(&'static str),
+    BadDate(String),
     OtherRole(String),
 }
 
@@ -40,7 +43,7 @@ impl fmt::Display for BadState {
                 f.write_str("is damaged: a key is missing or of the wrong type")
             }
             Self::Damaged(e) => write!(f, "is damaged: {e}"),
-            Self::BadDate(key) => write!(f, "is damaged: {key} is not a date"),
+            Self::BadDate(key) => write!(f, "is damaged: {key} is not a date that can be shown"),
             Self::OtherRole(arn) => write!(f, "belongs to another role, {arn:?}"),
         }
     }
@@ -52,6 +55,7 @@ struct Read {
     role_arn: String,
     bootstrap: Option<Fields>,
     session: Option<SessionRead>,
+    v1_session: Option<SessionRead>,
 }
 
 #[derive(Deserialize)]
@@ -61,12 +65,28 @@ struct SessionRead {
     expiration: String,
 }
 
+impl SessionRead {
+    /// The session, which stands at `key`.
+    fn session(self, key: &str) -> Result<Arc<Session>, BadState> {
+        let date = |name, text: &str| {
+            Date::parse(text).ok_or_else(|| BadState::BadDate(format!("{key}.{name}")))
+        };
+        Ok(Arc::new(Session::new(
+            self.credentials.credentials().map_err(BadState::Damaged)?,
+            date("expiration", &self.expiration)?.truncate_to_second(),
+            date("last_updated", &self.last_updated)?,
+        )))
+    }
+}
+
 /// The same, for writing without copies of what is secret.
 #[derive(Serialize)]
 struct Written<'a> {
     role_arn: &'a str,
     bootstrap: Option<Keys<'a>>,
     session: Option<SessionWritten<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v1_session: Option<SessionWritten<'a>>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +94,16 @@ struct SessionWritten<'a> {
     credentials: Keys<'a>,
     last_updated: String,
     expiration: String,
+}
+
+impl<'a> SessionWritten<'a> {
+    fn of(session: &'a Session) -> SessionWritten<'a> {
+        SessionWritten {
+            credentials: Keys::of(&session.credentials),
+            last_updated: session.last_updated.to_string(),
+            expiration: session.expires.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -120,37 +150,23 @@ impl Store {
         if read.role_arn != self.arn.as_str() {
             return Err(BadState::OtherRole(read.role_arn));
         }
-        let date = |key, text: &str| Date::parse(text).ok_or(BadState::BadDate(key));
-        let session = |read: SessionRead| {
-            Ok(Session::new(
-                read.credentials.credentials().map_err(BadState::Damaged)?,
-                date("Expiration", &read.expiration)?,
-                date("LastUpdated", &read.last_updated)?,
-            ))
-        };
         let bootstrap = read.bootstrap.map(Fields::credentials).transpose();
         Ok(Stored {
-            bootstrap: bootstrap.map_err(BadState::Damaged)?,
-            session: read.session.map(session).transpose()?,
+            bootstrap: bootstrap.map_err(BadState::Damaged)?.map(Arc::new),
+            session: read.session.map(|of| of.session("session")).transpose()?,
+            v1_session: (read.v1_session.map(|of| of.session("v1_session"))).transpose()?,
         })
     }
 
     /// Replaces the file at once: whoever reads it, also after a crash, finds the old or the new.
-    pub(super) fn save(
-        &self,
-        bootstrap: Option<&Credentials>,
-        session: Option<&Session>,
-    ) -> io::Result<()> {
+    pub(super) fn save(&self, stored: &Stored) -> io::Result<()> {
         let written = Written {
             role_arn: self.arn.as_str(),
-            bootstrap: bootstrap.map(Keys::of),
-            session: session.map(|session| SessionWritten {
-                credentials: Keys::of(&session.credentials),
-                last_updated: session.last_updated.to_string(),
-                expiration: session.expires.to_string(),
-            }),
+            bootstrap: stored.bootstrap.as_deref().map(Keys::of),
+            session: stored.session.as_deref().map(SessionWritten::of),
+            v1_session: stored.v1_session.as_deref().map(SessionWritten::of),
         };
-        // Room for two tokens, so that no secret is left behind by growing.
+        // Room for three tokens, so that no secret is left behind by growing.
         let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
         serde_json::to_writer_pretty(&mut *text, &written)?;
         text.push(b'\n');

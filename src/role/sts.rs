@@ -11,8 +11,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 use zeroize::Zeroizing;
 
-use super::answer::{self, CallError, Grant};
-use super::clock::Clock;
+use super::answer::{self, CallError, Exchange};
+use super::clock::{Clock, Moment};
 use super::secret::Credentials;
 use super::sigv4::{self, percent_encode};
 use super::spec::Spec;
@@ -55,28 +55,10 @@ impl std::fmt::Display for BadCaBundle {
 
 impl std::error::Error for BadCaBundle {}
 
-/// What an exchange brought.
-pub(super) struct Exchange {
-    pub(super) outcome: Result<Grant, CallError>,
-    /// The clock as it must be from now on, where STS's `Date` showed it to be off.
-    pub(super) clock: Option<Clock>,
-}
-
-impl Exchange {
-    /// No exchange at all: the machine could not even begin one.
-    pub(super) fn none(message: &str) -> Exchange {
-        Exchange {
-            outcome: Err(CallError::unanswered("NoAnswer", message)),
-            clock: None,
-        }
-    }
-}
-
 /// A way to STS for one role. Shared by the threads that call.
 pub(super) struct Client {
     agent: Agent,
     spec: Spec,
-    form: String,
     limits: Limits,
 }
 
@@ -110,73 +92,66 @@ impl Client {
             .build();
         Ok(Client {
             agent: config.new_agent(),
-            form: form(spec),
             spec: spec.clone(),
             limits,
         })
     }
 
-    /// Calls AssumeRole, twice where the first error can come from a clock that is off and the
-    /// first answer showed it to be. Blocks for at most twice `Limits::call`.
-    pub(super) fn assume_role(&self, signer: &Credentials, clock: Clock) -> Exchange {
-        let first = self.exchange(signer, clock);
-        match (&first.outcome, first.clock) {
-            (Err(error), Some(clock)) if error.may_be_the_clock() => {
-                let second = self.exchange(signer, clock);
-                Exchange {
-                    clock: second.clock.or(first.clock),
-                    ..second
-                }
-            }
-            _ => first,
+    /// The body of the request for a session of that name (reference/credentials.md, section 2).
+    pub(super) fn form(&self, session_name: &str) -> String {
+        let spec = &self.spec;
+        let mut form = "Action=AssumeRole&Version=2011-06-15".to_owned();
+        let mut add = |name: &str, value: &str| {
+            form.push_str(&format!("&{name}={}", percent_encode(value, "")));
+        };
+        add("RoleArn", spec.arn.as_str());
+        add("RoleSessionName", session_name);
+        add("DurationSeconds", &spec.duration.as_secs().to_string());
+        if let Some(id) = &spec.external_id {
+            add("ExternalId", id);
         }
+        if let Some(policy) = &spec.policy {
+            add("Policy", policy);
+        }
+        for (arn, n) in spec.policy_arns.iter().zip(1..) {
+            add(&format!("PolicyArns.member.{n}.arn"), arn);
+        }
+        for ((key, value), n) in spec.session_tags.iter().zip(1..) {
+            add(&format!("Tags.member.{n}.Key"), key);
+            add(&format!("Tags.member.{n}.Value"), value);
+        }
+        form
     }
 
-    fn exchange(&self, signer: &Credentials, clock: Clock) -> Exchange {
-        let sent = clock.now();
-        let (response, body) = match self.post(signer, &sent.basic()) {
-            Ok(answered) => answered,
-            Err(error) => {
-                return Exchange {
-                    outcome: Err(self.unanswered(error)),
-                    clock: None,
-                };
+    /// Calls AssumeRole with the body `form`, dated by `clock`. Blocks for at most `Limits::call`.
+    pub(super) fn assume_role(&self, form: &str, signer: &Credentials, clock: Clock) -> Exchange {
+        let sent = Moment::now();
+        let posted = self.post(form, signer, &clock.at(sent).basic());
+        let answered = Moment::now();
+        let (outcome, date) = match posted {
+            Err(error) => (Err(self.unanswered(error)), None),
+            Ok((response, body)) => {
+                let header = |name| response.headers().get(name)?.to_str().ok();
+                let date = header("date").and_then(Date::parse_http);
+                let wait = answer::retry_after(
+                    header("x-amz-retry-after"),
+                    header("retry-after"),
+                    date.unwrap_or(clock.at(answered)),
+                );
+                (answer::read(response.status().as_u16(), &body, wait), date)
             }
         };
-        let answered = clock.now();
-        let header = |name| response.headers().get(name)?.to_str().ok();
-        let date = header("date").and_then(Date::parse_http);
-        let wait = answer::retry_after(
-            header("x-amz-retry-after"),
-            header("retry-after"),
-            date.unwrap_or(answered),
-        );
-        let mut outcome = answer::read(response.status().as_u16(), &body, wait);
-        // Somebody in between who answers in STS's place may have any time.
-        let is_from_sts = !matches!(&outcome, Err(error) if error.code == answer::UNUSABLE);
-        let corrected = date
-            .filter(|_| is_from_sts)
-            .and_then(|date| clock.corrected(date, sent, answered));
-        let now = corrected.unwrap_or(clock).now();
-        if let Ok(grant) = &outcome
-            && grant.expires <= now
-        {
-            outcome = Err(CallError::unanswered(
-                answer::UNUSABLE,
-                format!(
-                    "credentials that expired at {}, and it is {}",
-                    grant.expires, now
-                ),
-            ));
-        }
         Exchange {
             outcome,
-            clock: corrected,
+            date,
+            sent,
+            answered,
         }
     }
 
     fn post(
         &self,
+        form: &str,
         signer: &Credentials,
         amz_date: &str,
     ) -> Result<(Response<Body>, Zeroizing<Vec<u8>>), ureq::Error> {
@@ -194,7 +169,7 @@ impl Client {
                 method: "POST",
                 target: &endpoint.path,
                 headers: &headers,
-                body: self.form.as_bytes(),
+                body: form.as_bytes(),
             },
             &sigv4::Scope {
                 amz_date,
@@ -211,7 +186,7 @@ impl Client {
             value.set_sensitive(name == "x-amz-security-token" || name == "authorization");
             request = request.header(name, value);
         }
-        let mut response = request.send(self.form.as_str())?;
+        let mut response = request.send(form)?;
         // Room for a usual answer, so that none of it is left behind by growing.
         let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));
         response
@@ -241,31 +216,6 @@ impl Client {
         };
         CallError::unanswered("NoAnswer", message)
     }
-}
-
-/// The body of the request (reference/credentials.md, section 2).
-fn form(spec: &Spec) -> String {
-    let mut form = "Action=AssumeRole&Version=2011-06-15".to_owned();
-    let mut add = |name: &str, value: &str| {
-        form.push_str(&format!("&{name}={}", percent_encode(value, "")));
-    };
-    add("RoleArn", spec.arn.as_str());
-    add("RoleSessionName", &spec.session_name);
-    add("DurationSeconds", &spec.duration.as_secs().to_string());
-    if let Some(id) = &spec.external_id {
-        add("ExternalId", id);
-    }
-    if let Some(policy) = &spec.policy {
-        add("Policy", policy);
-    }
-    for (arn, n) in spec.policy_arns.iter().zip(1..) {
-        add(&format!("PolicyArns.member.{n}.arn"), arn);
-    }
-    for ((key, value), n) in spec.session_tags.iter().zip(1..) {
-        add(&format!("Tags.member.{n}.Key"), key);
-        add(&format!("Tags.member.{n}.Value"), value);
-    }
-    form
 }
 
 fn read_roots(path: &Path) -> Result<RootCerts, BadCaBundle> {

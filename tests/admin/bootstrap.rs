@@ -205,6 +205,22 @@ fn what_is_wrong_is_named_and_changes_nothing() {
         ),
         (with_token("\"Token\": \"a\\u0000b\""), "Token has"),
         (with_token("\"AccessKeyId\": \"AKIABOOT\""), "once"),
+        (
+            two("\"AKIAOTHER\"", "\"x\""),
+            "AccessKeyId must be 16 to 128",
+        ),
+        (
+            two("\"AKIA-OTHER-OTHER\"", "\"x\""),
+            "AccessKeyId must be 16",
+        ),
+        (
+            two("\"AKIA_OTHER_OTHER\"", "\"x\""),
+            "AccessKeyId must be 16",
+        ),
+        (
+            two(&format!("\"{}\"", "A".repeat(129)), "\"x\""),
+            "AccessKeyId must be 16",
+        ),
         (b"[".repeat(60_000), "JSON"),
     ];
     for (body, said) in cases {
@@ -331,13 +347,13 @@ fn a_newly_posted_credential_replaces_what_works_only_when_it_works() {
     let daemon = start(&sts, &[]);
     daemon.assume_with(&sts.user_key("FIRST"));
     let stranger = crate::sts::Key {
-        id: "AKIASTRANGER".to_owned(),
+        id: "AKIASTRANGER0000".to_owned(),
         secret: "nobody/knows/this/one".to_owned(),
         token: None,
         expires: None,
     };
     daemon.bootstrap(&stranger);
-    let line = daemon.wait_for("AKIASTRANGER are not taken");
+    let line = daemon.wait_for("AKIASTRANGER0000 are not taken");
     assert!(line.contains("InvalidClientTokenId"), "{line}");
     assert_eq!(daemon.served(), "ASIASESSION0");
     assert_eq!(daemon.verbose()["state"], "valid");

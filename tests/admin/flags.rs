@@ -337,6 +337,10 @@ fn a_bootstrap_file_that_is_of_no_use_is_an_error_at_start() {
             "SecretAccessKey",
         ),
         (b"AKIAHUSH:hush-hush", "JSON"),
+        (
+            b"{\"AccessKeyId\": \"AKIAHUSH\", \"SecretAccessKey\": \"hush-hush\"}",
+            "AccessKeyId must be 16 to 128 letters and digits",
+        ),
     ] {
         let file = TempFile::new(content);
         let path = file.path().to_str().expect("UTF-8");

@@ -8,6 +8,7 @@ mod life;
 mod reload;
 mod secrets;
 mod state_file;
+mod v1;
 
 #[path = "../common/mod.rs"]
 mod common;

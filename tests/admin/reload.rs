@@ -184,6 +184,7 @@ fn settings_of_the_role_that_wait_for_a_restart_are_said() {
         ("external_id", json!("another")),
         ("sts_endpoint", json!("http://127.0.0.1:1")),
         ("policy", json!({})),
+        ("v1", json!("separate")),
     ] {
         let mut config = config.clone();
         config["role"][key] = value;

@@ -184,7 +184,7 @@ fn no_output_of_a_whole_life_has_a_secret() {
     bootstrap(&mut seen, &second);
     daemon.wait_for("SignatureDoesNotMatch");
     bootstrap(&mut seen, &wrong);
-    daemon.wait_for("ASIASECOND are not taken");
+    daemon.wait_for("ASIASECOND000000 are not taken");
     sts.always(Fault::Echo);
     daemon.wait_for("expired: ");
     let verbose = [("Authorization", &*right)];

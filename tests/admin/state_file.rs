@@ -58,7 +58,7 @@ fn it_is_ours_alone_and_written_only_once_the_credentials_have_worked() {
     daemon.assume_with(&key);
     let state = directory.read();
     assert_eq!(state["role_arn"], crate::ARN);
-    assert_eq!(state["bootstrap"]["AccessKeyId"], "AKIABOOT");
+    assert_eq!(state["bootstrap"]["AccessKeyId"], "AKIABOOT00000000");
     let session = &state["session"]["credentials"]["AccessKeyId"];
     assert_eq!(*session, daemon.served());
     let metadata = fs::metadata(directory.file()).expect("it is there");
@@ -68,7 +68,7 @@ fn it_is_ours_alone_and_written_only_once_the_credentials_have_worked() {
     fs::set_permissions(directory.file(), loose).expect("it is ours");
     daemon.assume_with(&sts.user_key("NEXT"));
     wait_until("it is written anew", || {
-        directory.read()["bootstrap"]["AccessKeyId"] == "AKIANEXT"
+        directory.read()["bootstrap"]["AccessKeyId"] == "AKIANEXT00000000"
     });
     let again = fs::metadata(directory.file()).expect("it is there");
     assert_eq!(again.permissions().mode() & 0o7777, 0o600);
@@ -133,7 +133,7 @@ fn a_restart_after_a_long_time_uses_the_bootstrap_credentials() {
     let daemon = directory.start(&sts);
     daemon.wait_for("signed by AKIABOOT");
     sts.wait_for_calls(calls + 1);
-    assert_eq!(sts.calls()[calls].key_id, "AKIABOOT");
+    assert_eq!(sts.calls()[calls].key_id, "AKIABOOT00000000");
     assert!(daemon.status());
 }
 
@@ -199,15 +199,18 @@ fn a_posted_credential_outlives_the_bootstrap_file() {
     daemon.wait_for("signed by AKIAOLD");
     daemon.assume_with(&sts.user_key("NEW"));
     wait_until("it is remembered", || {
-        directory.read()["bootstrap"]["AccessKeyId"] == "AKIANEW"
+        directory.read()["bootstrap"]["AccessKeyId"] == "AKIANEW000000000"
     });
     drop(daemon);
     // The one in the file has been withdrawn since.
     sts.revoke(&old);
     let daemon = start_with(&with_role(&sts), &arguments);
-    daemon.wait_for("AKIAOLD are not taken");
+    daemon.wait_for(&format!("{} are not taken", old.id));
     assert!(daemon.status());
-    assert_eq!(directory.read()["bootstrap"]["AccessKeyId"], "AKIANEW");
+    assert_eq!(
+        directory.read()["bootstrap"]["AccessKeyId"],
+        "AKIANEW000000000"
+    );
 }
 
 #[test]
@@ -222,6 +225,9 @@ fn told_to_stop_it_first_remembers_what_it_serves() {
         let (status, _, stderr) = daemon.mock.stop("TERM");
         assert!(status.success(), "{stderr}");
         assert!(directory.file().exists(), "{stderr}");
-        assert_eq!(directory.read()["bootstrap"]["AccessKeyId"], "AKIABOOT");
+        assert_eq!(
+            directory.read()["bootstrap"]["AccessKeyId"],
+            "AKIABOOT00000000"
+        );
     }
 }

@@ -194,7 +194,7 @@ def test_a_neighbour_learns_the_status_and_nothing_else(street, serve):
     house, neighbour = street
     # Who may read metadata may not administer for that.
     daemon = serve({"role": ROLE, "allow_from": ["10.77.0.0/24", "fd00:77::/64"]})
-    keys = json.dumps({"AccessKeyId": "AKIASTRANGER", "SecretAccessKey": "x"})
+    keys = json.dumps({"AccessKeyId": "AKIASTRANGER0000", "SecretAccessKey": "x"})
     for source, host in FROM.items():
         admin = f"http://{host}:8998"
 

@@ -61,10 +61,10 @@ def caller(url):
 
 def test_boto3_is_the_role_through_ten_renewals(serve, point_at):
     with StsServer(lifetime=3) as sts:
-        sts.add_user("AKIABOOT", SECRET)
+        sts.add_user("AKIABOOTBOOTBOOT", SECRET)
         daemon = serve(admin=True, role=settings(sts.url))
         point_at(daemon)
-        bootstrap(daemon, AccessKeyId="AKIABOOT", SecretAccessKey=SECRET)
+        bootstrap(daemon, AccessKeyId="AKIABOOTBOOTBOOT", SecretAccessKey=SECRET)
         daemon.wait_for("assumed: ")
         deadline = time.monotonic() + 60
         while sts.issued < 11 and time.monotonic() < deadline:
@@ -77,7 +77,7 @@ def test_boto3_is_the_role_through_ten_renewals(serve, point_at):
         actions.setdefault(call["parameters"]["Action"], []).append(call["key_id"])
     sessions = [f"ASIASESSION{n:05}" for n in range(1, 12)]
     # Each renewal is signed by the session before it, and boto3 had most of them in its hands.
-    assert actions["AssumeRole"][:11] == ["AKIABOOT", *sessions[:10]]
+    assert actions["AssumeRole"][:11] == ["AKIABOOTBOOTBOOT", *sessions[:10]]
     assert len(set(actions["GetCallerIdentity"])) >= 8
 
 
@@ -86,8 +86,8 @@ def test_sts_is_spoken_to_over_tls_with_the_roots_that_are_given(
 ):
     bundle, cert, key = certificates(tmp_path)
     with StsServer(tls=(cert, key)) as sts:
-        sts.add_user("AKIABOOT", SECRET)
-        keys = {"AccessKeyId": "AKIABOOT", "SecretAccessKey": SECRET}
+        sts.add_user("AKIABOOTBOOTBOOT", SECRET)
+        keys = {"AccessKeyId": "AKIABOOTBOOTBOOT", "SecretAccessKey": SECRET}
         stranger = serve(admin=True, role=settings(sts.url))
         bootstrap(stranger, **keys)
         assert "certificate" in stranger.wait_for("failing: NoAnswer")

@@ -140,10 +140,10 @@ impl FakeSts {
         format!("http://{}", self.address)
     }
 
-    /// Makes a long-term key.
+    /// Makes a long-term key. Its id begins with `AKIA` and the name.
     pub fn user_key(&self, name: &str) -> Key {
         let key = Key {
-            id: format!("AKIA{name}"),
+            id: format!("AKIA{name:0<12}"),
             secret: format!("uZq7/xW+kPd3/{name}/Lm9vTb5RcXr2wHj6GtYs1Ke4"),
             token: None,
             expires: None,
@@ -155,7 +155,7 @@ impl FakeSts {
     /// Makes a temporary key as a person gets it elsewhere.
     pub fn temporary_key(&self, name: &str) -> Key {
         let key = Key {
-            id: format!("ASIA{name}"),
+            id: format!("ASIA{name:0<12}"),
             secret: format!("tGc4/yB+nHs8/{name}/Jf2wKe6QbVm7zAo4DuPf8Sn3"),
             token: Some(format!("tMx1/oA+rDi0/{name}/Uy5zNc8VhLs9gEk3QwTd==")),
             expires: None,

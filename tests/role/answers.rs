@@ -32,8 +32,8 @@ fn access_denied_is_the_unauthorized_failure_and_is_retried_slowly() {
         message,
         "AssumeRole failed: AccessDenied: HTTP 403, as the test wanted"
     );
-    assert_eq!(started.state(), "failed");
-    let status = started.role.verbose_status();
+    assert_eq!(started.role.phase(), Phase::Failed);
+    let status = started.verbose();
     let date = |text: Option<String>| {
         time::OffsetDateTime::parse(
             &text.unwrap(),
@@ -143,6 +143,62 @@ fn no_hostile_answer_gives_credentials_or_ends_the_renewing() {
 }
 
 #[test]
+fn an_expiration_is_served_in_utc_or_the_answer_is_of_no_use() {
+    let answer = |expiration: &str| {
+        let body = format!(
+            "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAX</AccessKeyId>\
+             <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+             <Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult>\
+             </AssumeRoleResponse>"
+        );
+        Fault::Answer(200, String::new(), body)
+    };
+    side_by_side(
+        [
+            ("2099-01-02T05:04:05+02:00", Ok("2099-01-02T03:04:05Z")),
+            ("2099-01-02T05:04:05-23:59", Ok("2099-01-03T05:03:05Z")),
+            ("9999-12-31T23:59:59Z", Ok("9999-12-31T23:59:59Z")),
+            (
+                "9999-12-31T23:59:59-23:59",
+                Err("without a usable Expiration"),
+            ),
+            (
+                "0000-01-01T00:00:00+00:01",
+                Err("without a usable Expiration"),
+            ),
+            (
+                "0000-01-01T00:00:00Z",
+                Err("expired at 0000-01-01T00:00:00Z"),
+            ),
+        ],
+        |(expiration, expected)| {
+            let sts = FakeSts::start(SECOND * 60);
+            sts.script([answer(expiration)]);
+            let started = start_with(&sts, &sts.user_key("BOOT"));
+            match expected {
+                Ok(shown) => {
+                    started.lines.wait_for(&format!(
+                        "assumed: role app, session i-1234567890abcdef0, key ASIAX, expires {shown}"
+                    ));
+                    let Current::Valid(session) =
+                        started.role.current(Date::now(), RoleDelivery::V2)
+                    else {
+                        panic!("nothing is served")
+                    };
+                    assert_eq!(session.expires().to_string(), shown);
+                    assert_eq!(started.verbose().expiration.as_deref(), Some(shown));
+                }
+                Err(part) => {
+                    let line = started.lines.wait_for("failing: UnusableAnswer: ");
+                    assert!(line.contains(part), "{line}");
+                    started.lines.wait_for("assumed: ");
+                }
+            }
+        },
+    );
+}
+
+#[test]
 fn a_wish_to_wait_never_pushes_the_next_try_past_the_expiry() {
     let sts = FakeSts::start(SECOND * 3);
     let busy = |headers: &str| Fault::Answer(503, headers.to_owned(), "busy".to_owned());
@@ -182,12 +238,12 @@ fn no_output_ever_has_a_part_of_a_secret() {
     started.lines.wait_for("assumed: ");
     sts.script([Fault::Echo, Fault::Echo]);
     started.lines.wait_for("failing: ");
-    shown.push(format!("{:?}", started.role.verbose_status()));
+    shown.push(format!("{:?}", started.verbose()));
     started.offer(&temporary);
     started.lines.wait_for("recovered: ");
     sts.always(Fault::Echo);
     started.lines.wait_for("expired: ");
-    shown.push(serde_json::to_string(&started.role.verbose_status()).unwrap());
+    shown.push(serde_json::to_string(&started.verbose()).unwrap());
     shown.push(started.now().unwrap_err().1);
     shown.extend(started.lines.all());
     assert!(

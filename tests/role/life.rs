@@ -66,8 +66,8 @@ fn sts_is_asked_for_exactly_what_is_configured() {
 fn before_bootstrap_there_is_a_failure_and_then_the_first_call_is_immediate() {
     let sts = FakeSts::start(SECOND * 60);
     let started = start(&sts, |_| {});
-    assert_eq!(started.state(), "waiting");
-    assert!(!started.role.status());
+    assert_eq!(started.role.phase(), Phase::Waiting);
+    assert!(!started.is_good());
     let (code, message) = started.now().unwrap_err();
     assert_eq!(code, FailureCode::Failed);
     assert!(message.contains("/bootstrap/creds"), "{message}");
@@ -75,9 +75,9 @@ fn before_bootstrap_there_is_a_failure_and_then_the_first_call_is_immediate() {
     started.offer(&sts.temporary_key("TEMP"));
     started.lines.wait_for("assumed: ");
     assert!(offered.elapsed() < SECOND, "{:?}", offered.elapsed());
-    assert!(started.role.status());
-    assert_eq!(started.state(), "valid");
-    let status = started.role.verbose_status();
+    assert!(started.is_good());
+    assert_eq!(started.role.phase(), Phase::Valid);
+    let status = started.verbose();
     assert_eq!(status.access_key_id.as_deref(), Some("ASIASESSION0"));
     assert!(status.expiration.is_some() && status.next_attempt.is_some());
     assert!(status.last_attempt.is_some() && status.last_error.is_none());
@@ -95,13 +95,13 @@ fn an_outage_shorter_than_the_lifetime_is_not_seen_by_readers() {
         line.contains("ServiceUnavailable") && line.contains("next try"),
         "{line}"
     );
-    assert_eq!(started.state(), "stale");
-    assert!(started.role.status());
-    let error = started.role.verbose_status().last_error.unwrap();
+    assert_eq!(started.role.phase(), Phase::Stale);
+    assert!(started.is_good());
+    let error = started.verbose().last_error.unwrap();
     assert_eq!(error.code, "ServiceUnavailable");
     sts.always(Fault::None);
     started.lines.wait_for("recovered: ");
-    assert_eq!(started.state(), "valid");
+    assert_eq!(started.role.phase(), Phase::Valid);
     assert_eq!(reader.finish().0, 0);
 }
 
@@ -111,16 +111,19 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
     let key = sts.user_key("BOOT");
     let started = start_with(&sts, &key);
     started.lines.wait_for("assumed: ");
-    let Current::Valid(session) = started.role.current() else {
+    let Current::Valid(session) = started.role.current(Date::now(), RoleDelivery::V2) else {
         panic!("nothing is served")
     };
     let reader = Reader::start(&started.role);
     sts.always(Fault::Close);
     // Every reading until the expiry gives the session, every one after it the failure.
     loop {
-        let before = imds_mock::date::Date::now();
-        let is_valid = matches!(started.role.current(), Current::Valid(_));
-        let after = imds_mock::date::Date::now();
+        let before = Date::now();
+        let is_valid = matches!(
+            started.role.current(Date::now(), RoleDelivery::V2),
+            Current::Valid(_)
+        );
+        let after = Date::now();
         assert!(
             is_valid || after >= session.expires(),
             "withdrawn too early"
@@ -132,8 +135,8 @@ fn in_a_longer_outage_the_session_is_served_to_its_end_and_not_longer() {
         thread::sleep(Duration::from_millis(5));
     }
     started.lines.wait_for("expired: ");
-    assert_eq!(started.state(), "failed");
-    assert!(!started.role.status());
+    assert_eq!(started.role.phase(), Phase::Failed);
+    assert!(!started.is_good());
     let (code, message) = started.now().unwrap_err();
     assert_eq!(code, FailureCode::Failed);
     assert!(message.contains("NoAnswer"), "{message}");
@@ -162,11 +165,7 @@ fn a_hanging_sts_delays_neither_readers_nor_offers_nor_the_stop() {
     let slowest = (0..2000)
         .map(|_| {
             let begin = Instant::now();
-            let _ = (
-                started.now(),
-                started.role.status(),
-                started.role.verbose_status(),
-            );
+            let _ = (started.now(), started.is_good(), started.verbose());
             begin.elapsed()
         })
         .max();
@@ -178,7 +177,7 @@ fn a_hanging_sts_delays_neither_readers_nor_offers_nor_the_stop() {
     assert!(message.contains("expired at"), "{message}");
     started.offer(&sts.user_key("OTHER"));
     started.lines.wait_for("signed by AKIAOTHER");
-    assert!(started.role.status());
+    assert!(started.is_good());
     let begin = Instant::now();
     started.role.stop();
     let lines = Arc::downgrade(&started.lines.0);
@@ -201,7 +200,7 @@ fn a_session_that_is_refused_falls_back_to_the_bootstrap_credentials() {
         let reader = Reader::start(&started.role);
         let line = started.lines.wait_for_nth("renewed: ", 2);
         assert!(
-            line.contains("signed by AKIABOOT because the session was refused"),
+            line.contains("signed by AKIABOOT00000000 because the session was refused"),
             "{line}"
         );
         assert!(line.contains(code), "{line}");
@@ -224,20 +223,19 @@ fn the_clock_of_sts_rules_however_wrong_ours_is() {
             0,
             "corrected within the first try"
         );
-        let correction = started.role.verbose_status().clock_correction_seconds;
+        let correction = started.verbose().clock_correction_seconds;
         assert!(
             (correction - offset.whole_seconds()).abs() <= 2,
             "{correction}"
         );
         started.lines.wait_for_nth("renewed: ", 2);
         sts.always(Fault::error(500, "InternalFailure"));
-        let Current::Valid(session) = started.role.current() else {
+        let Current::Valid(session) = started.role.current(Date::now(), RoleDelivery::V2) else {
             panic!("nothing is served")
         };
         started.lines.wait_for("expired: ");
         // By STS's clock, or at most the two seconds earlier that `Date` leaves open.
-        let late =
-            imds_mock::date::Date::from(std::time::SystemTime::from(sts.now())) - session.expires();
+        let late = Date::from(std::time::SystemTime::from(sts.now())) - session.expires();
         assert!(
             late > time::Duration::seconds(-2) && late < time::Duration::SECOND,
             "{late}"
@@ -246,23 +244,35 @@ fn the_clock_of_sts_rules_however_wrong_ours_is() {
 }
 
 #[test]
-fn documents_are_made_once_for_each_change() {
+fn a_wrong_date_on_a_refusal_withdraws_nothing() {
+    side_by_side([-10, 10], |hours| {
+        let sts = FakeSts::start(SECOND * 6);
+        let started = start_with(&sts, &sts.user_key("BOOT"));
+        started.lines.wait_for("assumed: ");
+        let reader = Reader::start(&started.role);
+        // A proxy that answers in the place of STS.
+        sts.always(Fault::error(503, "ServiceUnavailable"));
+        sts.set_clock_offset(time::Duration::hours(hours));
+        started.lines.wait_for("failing: ");
+        assert_eq!(started.role.phase(), Phase::Stale);
+        let correction = started.verbose().clock_correction_seconds;
+        assert!(correction.abs() <= 2, "{correction}");
+        sts.set_clock_offset(time::Duration::ZERO);
+        sts.always(Fault::None);
+        started.lines.wait_for("recovered: ");
+        let (failures, readings) = reader.finish();
+        assert_eq!(failures, 0, "of {readings} readings");
+    });
+}
+
+#[test]
+fn what_there_is_stays_the_same_until_it_changes() {
     let sts = FakeSts::start(SECOND * 60);
     let started = start_with(&sts, &sts.user_key("BOOT"));
-    let made = AtomicUsize::new(0);
-    let read = || match started.role.current() {
-        Current::Valid(session) => session.documents(|session| {
-            made.fetch_add(1, Ordering::SeqCst);
-            session.access_key_id().to_owned()
-        }),
-        Current::Failed(failure) => failure.documents(|failure| failure.message.clone()),
-    };
     started.lines.wait_for("assumed: ");
-    assert_eq!(*read(), "ASIASESSION0");
-    assert!(Arc::ptr_eq(&read(), &read()));
-    assert_eq!(made.load(Ordering::SeqCst), 1);
+    let first = started.role.current(Date::now(), RoleDelivery::V2);
+    assert!(first.is(&started.role.current(Date::now(), RoleDelivery::V2)));
     started.offer(&sts.user_key("OTHER"));
     started.lines.wait_for("renewed: ");
-    assert_eq!(*read(), "ASIASESSION1");
-    assert_eq!(made.load(Ordering::SeqCst), 2);
+    assert!(!first.is(&started.role.current(Date::now(), RoleDelivery::V2)));
 }

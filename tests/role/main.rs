@@ -7,6 +7,7 @@ mod offers;
 mod restart;
 #[path = "../common/sts.rs"]
 mod sts;
+mod v1;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +17,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use imds_mock::role::{Credentials, Current, FailureCode, Limits, Options, Role, Settings, Spec};
+use imds_mock::date::Date;
+use imds_mock::role::{
+    Credentials, Current, FailureCode, ForV1, Limits, Options, Phase, Role, RoleDelivery, Settings,
+    Source, VerboseStatus,
+};
 use sts::{FakeSts, Fault, Key, PATIENCE};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -77,18 +82,26 @@ impl Started {
 
     /// The key id being served, or the failure's code and message.
     fn now(&self) -> Result<String, (FailureCode, String)> {
-        match self.role.current() {
+        self.now_by(RoleDelivery::V2)
+    }
+
+    fn now_by(&self, delivery: RoleDelivery) -> Result<String, (FailureCode, String)> {
+        match self.role.current(Date::now(), delivery) {
             Current::Valid(session) => Ok(session.access_key_id().to_owned()),
             Current::Failed(failure) => Err((failure.code, failure.message.clone())),
         }
     }
 
-    fn state(&self) -> &'static str {
-        self.role.verbose_status().state
+    fn is_good(&self) -> bool {
+        self.role.is_good(Date::now())
+    }
+
+    fn verbose(&self) -> VerboseStatus {
+        self.role.verbose_status().expect("it is a role of STS")
     }
 }
 
-fn spec(sts: &FakeSts) -> Spec {
+fn role(sts: &FakeSts, v1: ForV1) -> Arc<Role> {
     let settings = Settings {
         arn: ARN.to_owned(),
         default_session_name: "i-1234567890abcdef0".to_owned(),
@@ -98,9 +111,10 @@ fn spec(sts: &FakeSts) -> Spec {
         session_tags: vec![("team name".to_owned(), "ä & ö".to_owned())],
         sts_endpoint: Some(sts.url()),
         region: "rack-9".to_owned(),
+        v1,
         ..Settings::default()
     };
-    Spec::build(settings).unwrap().0
+    Role::new(Source::sts(settings).unwrap().0, Date::now())
 }
 
 fn options(lines: &Lines) -> Options {
@@ -119,10 +133,15 @@ fn options(lines: &Lines) -> Options {
 }
 
 fn start(sts: &FakeSts, change: impl FnOnce(&mut Options)) -> Started {
+    start_for(sts, ForV1::Same, change)
+}
+
+fn start_for(sts: &FakeSts, v1: ForV1, change: impl FnOnce(&mut Options)) -> Started {
     let lines = Lines::default();
     let mut options = options(&lines);
     change(&mut options);
-    let role = Role::start(spec(sts), options).unwrap();
+    let role = role(sts, v1);
+    role.start(options).unwrap();
     Started { role, lines }
 }
 
@@ -148,8 +167,8 @@ impl Reader {
         let thread = thread::spawn(move || {
             let mut readings = 0;
             while !stopped.load(Ordering::SeqCst) {
-                let before = imds_mock::date::Date::now();
-                match role.current() {
+                let before = Date::now();
+                match role.current(before, RoleDelivery::V2) {
                     Current::Valid(session) => {
                         let n = session.access_key_id().strip_prefix("ASIASESSION").unwrap();
                         let mark = format!("/{n}/");

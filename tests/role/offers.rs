@@ -9,15 +9,15 @@ fn an_offer_replaces_what_works_only_when_it_works_itself() {
     let started = start_with(&sts, &first);
     started.lines.wait_for("assumed: ");
     let stranger = Key {
-        id: "AKIASTRANGER".to_owned(),
+        id: "AKIASTRANGER0000".to_owned(),
         ..first.clone()
     };
     started.offer(&stranger);
-    let line = started.lines.wait_for("AKIASTRANGER are not taken");
+    let line = started.lines.wait_for("AKIASTRANGER0000 are not taken");
     assert!(line.contains("InvalidClientTokenId"), "{line}");
     assert_eq!(
-        started.state(),
-        "valid",
+        started.role.phase(),
+        Phase::Valid,
         "a refused offer is no failure of what works"
     );
     started.offer(&second);
@@ -32,8 +32,10 @@ fn an_offer_made_during_an_outage_is_tried_again_until_sts_answers() {
     started.lines.wait_for("assumed: ");
     sts.script([Fault::Close, Fault::error(500, "InternalFailure")]);
     started.offer(&sts.user_key("SECOND"));
-    started.lines.wait_for("AKIASECOND are tried again later");
-    assert_eq!(started.state(), "valid");
+    started
+        .lines
+        .wait_for("AKIASECOND000000 are tried again later");
+    assert_eq!(started.role.phase(), Phase::Valid);
     started.lines.wait_for("signed by AKIASECOND");
     assert_eq!(sts.calls().len(), 4);
 }
@@ -48,7 +50,7 @@ fn a_flood_of_wrong_offers_stops_neither_renewals_nor_a_right_offer() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
-                let json = br#"{"AccessKeyId":"AKIASTRANGER","SecretAccessKey":"wrong"}"#;
+                let json = br#"{"AccessKeyId":"AKIASTRANGER0000","SecretAccessKey":"wrong"}"#;
                 started.role.offer(Credentials::parse(json).unwrap());
                 thread::sleep(Duration::from_millis(1));
             }

@@ -28,7 +28,7 @@ fn a_restart_needs_nobody_even_when_the_bootstrap_credentials_have_died() {
         "served before STS says anything"
     );
     started.lines.wait_for("failing: ");
-    assert_eq!(started.state(), "stale");
+    assert_eq!(started.role.phase(), Phase::Stale);
     sts.always(Fault::None);
     started.lines.wait_for("recovered: ");
     assert_eq!(started.now().unwrap(), "ASIASESSION1");
@@ -60,7 +60,7 @@ fn a_clock_set_ahead_during_a_restart_does_not_cost_the_stored_session() {
     // By our own clock the session is over, and the bootstrap credentials are too.
     sts.expire(&key);
     let started = start_with_file(&sts, &directory, None);
-    assert!(!started.role.status());
+    assert!(!started.is_good());
     let line = started.lines.wait_for("recovered: ");
     assert!(line.contains("signed by ASIASESSION0"), "{line}");
 }
@@ -112,6 +112,63 @@ fn a_state_file_that_is_of_no_use_is_a_warning_and_not_an_end() {
     }
 }
 
+/// A state file with a session of these dates.
+fn stored(expiration: &str, last_updated: &str) -> String {
+    format!(
+        r#"{{"role_arn":"{ARN}","bootstrap":null,"session":{{"credentials":{{"AccessKeyId":"ASIAX",
+        "SecretAccessKey":"hush","Token":"hush"}},"last_updated":"{last_updated}",
+        "expiration":"{expiration}"}}}}"#
+    )
+}
+
+#[test]
+fn dates_of_a_state_file_are_read_with_their_offset_or_are_damage() {
+    const PAST: &str = "2026-01-02T03:04:05Z";
+    let sts = FakeSts::start(SECOND * 60);
+    sts.always(Fault::Hang);
+    for (expiration, last_updated, expected) in [
+        (
+            "2099-01-02T05:04:05+02:00",
+            PAST,
+            Ok("2099-01-02T03:04:05Z"),
+        ),
+        (
+            "2099-01-02T05:04:05-23:59",
+            PAST,
+            Ok("2099-01-03T05:03:05Z"),
+        ),
+        (
+            "9999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            Ok("9999-12-31T23:59:59Z"),
+        ),
+        ("9999-12-31T23:59:59-23:59", PAST, Err("session.expiration")),
+        ("0000-01-01T00:00:00+00:01", PAST, Err("session.expiration")),
+        ("2099-01-02T05:04:05", PAST, Err("session.expiration")),
+        (
+            "2099-01-02T05:04:05Z",
+            "0000-01-01T00:00:00+02:00",
+            Err("session.last_updated"),
+        ),
+    ] {
+        let directory = Directory::new("dates");
+        fs::write(directory.file(), stored(expiration, last_updated)).unwrap();
+        let started = start_with_file(&sts, &directory, None);
+        match expected {
+            Ok(shown) => {
+                let line = started.lines.wait_for("restored from ");
+                assert!(line.ends_with(&format!("expires {shown}")), "{line}");
+                assert_eq!(started.verbose().expiration.as_deref(), Some(shown));
+            }
+            Err(key) => {
+                let line = started.lines.wait_for("is damaged: ");
+                assert!(line.contains(key) && !line.contains("hush"), "{line}");
+                assert!(!started.is_good());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_state_file_that_cannot_be_written_is_said_once_and_hurts_nobody() {
     let directory = Directory::new("unwritable");
@@ -152,7 +209,10 @@ fn unusable_root_certificates_are_an_error_at_start() {
             ca_bundle: Some(path.clone()),
             ..options(&Lines::default())
         };
-        let error = Role::start(spec(&sts), options).err().unwrap().to_string();
+        let error = role(&sts, ForV1::Same)
+            .start(options)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("AWS_CA_BUNDLE: ") && error.contains(part),
             "{error}"

@@ -3,6 +3,9 @@
 use super::*;
 use std::net::Ipv4Addr;
 
+use crate::date::Date;
+use crate::instance::Meaning;
+
 const MAC: &str = "/latest/meta-data/mac";
 const ACTION: &str = "/latest/meta-data/spot/instance-action";
 const TERMINATION: &str = "/2021-03-23/meta-data/spot/termination-time/";
@@ -17,45 +20,45 @@ fn read(path: &str, status: u16) -> Seen<'_> {
         client: address(1),
         at: Duration::ZERO,
         instance_ms: 0,
-        protocol: Protocol::V2,
-        asked: Asked::Read,
         path,
         token: Some("t"),
-        status,
-        is_forced: false,
-        interruption_ms: None,
+        outcome: Outcome {
+            status,
+            protocol: Protocol::V2,
+            asked: Asked::Read,
+            is_forced: false,
+            token_age_s: None,
+            fault: None,
+            meaning: Meaning::Nothing,
+        },
     }
 }
 
 fn without_token(status: u16) -> Seen<'static> {
+    let mut seen = read(MAC, status);
+    seen.outcome.protocol = Protocol::V1;
     Seen {
-        protocol: Protocol::V1,
         token: None,
-        ..read(MAC, status)
-    }
-}
-
-fn put(status: u16) -> Seen<'static> {
-    Seen {
-        protocol: Protocol::Token,
-        asked: Asked::Token,
-        ..without_token(status)
-    }
-}
-
-fn forced(seen: Seen) -> Seen {
-    Seen {
-        is_forced: true,
         ..seen
     }
 }
 
+fn put(status: u16) -> Seen<'static> {
+    let mut seen = without_token(status);
+    (seen.outcome.protocol, seen.outcome.asked) = (Protocol::Token, Asked::Token);
+    seen
+}
+
+fn forced(mut seen: Seen) -> Seen {
+    seen.outcome.is_forced = true;
+    seen
+}
+
 /// Reads `path` and learns of an interruption at 1000 ms.
 fn warned(path: &str) -> Seen<'_> {
-    Seen {
-        interruption_ms: Some(1000),
-        ..read(path, 200)
-    }
+    let mut seen = read(path, 200);
+    seen.outcome.meaning = Meaning::Interruption(Date::from_unix_ms(1000));
+    seen
 }
 
 fn at_instance_ms(instance_ms: i64, seen: Seen) -> Seen {
@@ -170,7 +173,15 @@ fn eleven_reads_of_one_path_in_ten_seconds_are_too_many() {
         for n in 0..reads {
             let seen = read(paths[n % paths.len()], 200);
             let at = Duration::from_millis(n as u64 * pause_ms);
-            verdicts.note(&Seen { at, asked, ..seen });
+            let outcome = Outcome {
+                asked,
+                ..seen.outcome
+            };
+            verdicts.note(&Seen {
+                at,
+                outcome,
+                ..seen
+            });
         }
         let found = verdicts.findings();
         assert!(
@@ -239,6 +250,19 @@ fn many_paths_take_bounded_room() {
         verdicts.note(&read(&path, 404));
         assert!(verdicts.polls.len() <= MAX_POLLS);
     }
+}
+
+#[test]
+fn keys_that_are_read_without_a_token_are_a_verdict_of_their_own() {
+    let of_keys = |protocol, status| {
+        let mut seen = without_token(status);
+        (seen.outcome.protocol, seen.outcome.meaning) = (protocol, Meaning::Keys);
+        seen
+    };
+    let found = judge([of_keys(Protocol::V1, 200), without_token(200)]);
+    assert_eq!(found, [(Verdict::V1, 2), (Verdict::V1Credentials, 1)]);
+    assert_eq!(judge([of_keys(Protocol::V2, 200)]), []);
+    assert_eq!(judge([forced(of_keys(Protocol::V1, 200))]), []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::meta_data;
+use super::categories;
 use super::tree::Leaves;
 use crate::config::Config;
 
@@ -19,7 +19,7 @@ const PENDING_TIME: &str = "2026-01-02T03:04:05Z";
 
 /// Adds everything below `dynamic/`.
 pub fn add(config: &Config, leaves: &mut Leaves) {
-    meta_data::add_table("dynamic/", &config.dynamic, leaves);
+    categories::add_table("dynamic/", &config.dynamic, leaves);
     leaves.text("dynamic/instance-identity/document", document(config));
     for (name, placeholder) in PLACEHOLDERS {
         leaves.text(format!("dynamic/instance-identity/{name}"), placeholder);

@@ -11,11 +11,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::journal::Protocol;
+use super::outcome::{Asked, Outcome, Protocol};
+use crate::instance::Meaning;
 use crate::version::Version;
 use client::{Client, Poll};
-
-pub use client::{Announcement, announcement};
 
 /// Clients that are judged at once. Beyond them those go who have been silent longest, and of those
 /// without a verdict first.
@@ -29,6 +28,7 @@ const MAX_PAST: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     V1,
+    V1Credentials,
     NoToken,
     TokenPerRequest,
     Ignored401,
@@ -37,8 +37,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Verdict; 6] = [
+    pub const ALL: [Verdict; 7] = [
         Verdict::V1,
+        Verdict::V1Credentials,
         Verdict::NoToken,
         Verdict::TokenPerRequest,
         Verdict::Ignored401,
@@ -50,6 +51,7 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Verdict::V1 => "v1",
+            Verdict::V1Credentials => "v1-credentials",
             Verdict::NoToken => "no-token",
             Verdict::TokenPerRequest => "token-per-request",
             Verdict::Ignored401 => "ignored-401",
@@ -62,6 +64,7 @@ impl Verdict {
     pub fn deed(self) -> &'static str {
         match self {
             Verdict::V1 => "was answered without a token",
+            Verdict::V1Credentials => "got keys of a role without a token",
             Verdict::NoToken => "was refused for want of a token",
             Verdict::TokenPerRequest => "asked for a token for every read",
             Verdict::Ignored401 => "went on with a token that had been refused",
@@ -87,27 +90,11 @@ pub struct Seen<'a> {
     pub at: Duration,
     /// Milliseconds since 1970 by the instance's clock.
     pub instance_ms: i64,
-    pub protocol: Protocol,
-    pub asked: Asked,
     /// The path as it was asked, folded.
     pub path: &'a str,
     /// The token it came with.
     pub token: Option<&'a str>,
-    pub status: u16,
-    /// Something else than the service decided on the answer: a fault or a forced status.
-    pub is_forced: bool,
-    /// When the instance is interrupted, milliseconds since 1970, as the answer says.
-    pub interruption_ms: Option<i64>,
-}
-
-/// What a request wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A new token.
-    Token,
-    /// A GET or HEAD of anything but the token path.
-    Read,
-    Other,
+    pub outcome: Outcome,
 }
 
 /// All clients, judged.
@@ -125,23 +112,29 @@ impl Verdicts {
     /// Takes one answered request into account.
     pub fn note(&mut self, seen: &Seen) {
         let hashing = self.hashing.clone();
-        let is_fast = seen.asked == Asked::Read && self.poll(seen);
+        let outcome = &seen.outcome;
+        let is_fast = outcome.asked == Asked::Read && self.poll(seen);
         let client = self.client(seen.client);
         client.last_seen = seen.at;
-        match (seen.protocol, seen.token, seen.status) {
-            (Protocol::V1, _, _) if seen.is_forced || !asks_ec2(seen.path) => {}
+        match (outcome.protocol, seen.token, outcome.status) {
+            (Protocol::V1, _, _) if outcome.is_forced || !asks_ec2(seen.path) => {}
             (Protocol::V1, _, 401) => client.count(Verdict::NoToken),
             // The endpoint is disabled, or the host is not one of ours.
             (Protocol::V1, _, 403) => {}
-            (Protocol::V1, _, _) => client.count(Verdict::V1),
+            (Protocol::V1, _, _) => {
+                client.count(Verdict::V1);
+                if outcome.meaning == Meaning::Keys {
+                    client.count(Verdict::V1Credentials);
+                }
+            }
             (Protocol::V2, Some(token), 401) => client.was_refused(hashing.hash_one(token)),
-            (Protocol::V2, Some(token), status) if !seen.is_forced && status != 403 => {
+            (Protocol::V2, Some(token), status) if !outcome.is_forced && status != 403 => {
                 client.was_answered(|| hashing.hash_one(token));
             }
             (Protocol::V2 | Protocol::Token, _, _) => {}
         }
-        match seen.asked {
-            Asked::Token if seen.status == 200 => client.got_token(),
+        match outcome.asked {
+            Asked::Token if outcome.status == 200 => client.got_token(),
             Asked::Read => client.read(seen),
             Asked::Token | Asked::Other => {}
         }

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use super::tree::{Conflict, Leaf};
-use super::{Imds, Instance, meta_data};
+use super::categories;
+use super::running::Instance;
+use super::tree::{Conflict, Leaf, Reader};
+
 use crate::config::{is_credential_path, is_segment};
 use crate::http::Entity;
-use crate::version::Version;
 
 /// What all values may take, by [`Leaves::bytes`], if some are added.
 ///
@@ -48,7 +49,7 @@ impl fmt::Display for Refused {
 /// Paths below a version (`meta-data/mac`) with what is set there; `None` removes.
 pub type Change = (String, Option<Vec<u8>>);
 
-impl Imds {
+impl Instance {
     /// What `path` (below a version) holds for everyone: a value, or a listing.
     pub fn value(&self, path: &str) -> Result<Arc<Entity>, Refused> {
         let documents = path.strip_prefix("meta-data/").unwrap_or_default();
@@ -59,15 +60,13 @@ impl Imds {
         if is_credential_path(documents) && !listings.contains(&documents) {
             return Err(Refused::Credentials);
         }
-        let instance = self.instance();
-        let showing = self.events.showing(&self.clock, None, path);
-        let tree = instance.view(&self.events, showing, &self.clock);
-        tree.get(Version::NEWEST, path).ok_or(Refused::NotThere)
+        let found = self.get(&self.snapshot(), path, Reader::LATEST, None);
+        found.map(|found| found.entity).ok_or(Refused::NotThere)
     }
 
     /// Removes a value, or a directory with all that is below it, which has to be there.
     pub fn remove(&self, path: &str) -> Result<(), Refused> {
-        if self.instance().tree.get(Version::NEWEST, path).is_none() {
+        if self.snapshot().tree.get(path, Reader::LATEST).is_none() {
             return Err(Refused::NotThere);
         }
         self.change(&[(path.to_owned(), None)])
@@ -77,8 +76,8 @@ impl Imds {
     /// not be there.
     pub fn change(&self, changes: &[Change]) -> Result<(), Refused> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let instance = self.instance();
-        let mut leaves = instance.leaves.clone();
+        let snapshot = self.snapshot();
+        let mut leaves = snapshot.leaves.clone();
         for (path, _) in changes {
             if path
                 .strip_prefix("meta-data/")
@@ -98,26 +97,24 @@ impl Imds {
             let Some(bytes) = value.clone() else { continue };
             match path.as_str() {
                 "user-data" => leaves.put("user-data", Leaf::Bytes(bytes)),
-                path => meta_data::put(path, bytes, &mut leaves),
+                path => categories::put(path, bytes, &mut leaves),
             }
         }
         let adds = changes.iter().any(|(_, value)| value.is_some());
         if adds && leaves.bytes() > MAX_BYTES {
             return Err(Refused::TooMuch);
         }
-        let config = instance.config.clone();
-        let changed = Instance::build(config, leaves, &self.clock).map_err(Refused::Conflict)?;
-        self.set(changed);
+        let changed = snapshot.with(leaves, &self.clock);
+        self.set(changed.map_err(Refused::Conflict)?);
         Ok(())
     }
 
     /// Dates the tree by the clock, which was moved: no document is from the future.
     pub fn redate(&self) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let instance = self.instance();
-        let (config, leaves) = (instance.config.clone(), instance.leaves.clone());
+        let snapshot = self.snapshot();
         // What was built once has no conflict.
-        if let Ok(redated) = Instance::build(config, leaves, &self.clock) {
+        if let Ok(redated) = snapshot.with(snapshot.leaves.clone(), &self.clock) {
             self.set(redated);
         }
     }

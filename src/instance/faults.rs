@@ -18,25 +18,16 @@ pub const MAX_FAULTS: usize = 1000;
 /// Client addresses that one fault counts by themselves; later ones share a count.
 const MAX_COUNTED_CLIENTS: usize = 4096;
 
-/// How long to wait before answering. A PUT never waits; a path's own delay replaces the default.
-pub fn delay(config: &Config, request: &Request) -> Duration {
-    match request.method {
-        Method::Put => Duration::ZERO,
-        _ => *(config.endpoint_delay)
-            .get(request.raw_path)
-            .unwrap_or(&config.default_delay),
-    }
-}
-
 /// The status to answer with, empty, whatever else is asked. A PUT is never forced; 0 is none.
 pub fn forced_status(config: &Config, request: &Request) -> Option<u16> {
     let status = *config.force_status.get(request.raw_path)?;
     (request.method != Method::Put && status != 0).then_some(status)
 }
 
-/// What faults make of one request.
+/// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Verdict {
+pub struct Injection {
+    /// Before it is answered.
     pub wait: Duration,
     /// The one effect, beside waiting, that happens.
     pub effect: Option<Effect>,
@@ -140,36 +131,49 @@ impl Faults {
         self.applied.load(Ordering::Relaxed)
     }
 
-    /// What happens to this request. Delays add up; of the other effects the first fault's wins,
-    /// and later faults are not counted for it.
-    pub fn judge(&self, request: &Request) -> Verdict {
-        let mut verdict = Verdict::default();
+    /// What happens to this request: the configured delay, and what faults do. Delays add up; of the
+    /// other effects the first fault's wins, and later faults are not counted for it.
+    pub fn inject(&self, config: &Config, request: &Request) -> Injection {
+        let mut injection = Injection {
+            wait: delay(config, request),
+            ..Injection::default()
+        };
         if self.count.load(Ordering::Relaxed) == 0 {
-            return verdict;
+            return injection;
         }
         let now = Instant::now();
         let mut list = self.lock();
         list.drop_spent();
         for fault in &mut list.faults {
-            if verdict.effect.is_some() {
+            if injection.effect.is_some() {
                 break;
             }
             let Some(effect) = fault.judge(request, now) else {
                 continue;
             };
             fault.applied += 1;
-            verdict.fault = Some(fault.id);
+            injection.fault = Some(fault.id);
             match effect {
-                Effect::Delay { delay, .. } => verdict.wait += delay,
-                other => verdict.effect = Some(other),
+                Effect::Delay { delay, .. } => injection.wait += delay,
+                other => injection.effect = Some(other),
             }
         }
         list.drop_spent();
         self.counted(&list);
-        if verdict.fault.is_some() {
+        if injection.fault.is_some() {
             self.applied.fetch_add(1, Ordering::Relaxed);
         }
-        verdict
+        injection
+    }
+}
+
+/// How long to wait before answering. A PUT never waits; a path's own delay replaces the default.
+fn delay(config: &Config, request: &Request) -> Duration {
+    match request.method {
+        Method::Put => Duration::ZERO,
+        _ => *(config.endpoint_delay)
+            .get(request.raw_path)
+            .unwrap_or(&config.default_delay),
     }
 }
 

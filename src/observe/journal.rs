@@ -10,6 +10,7 @@ use crate::config::PathPattern;
 use crate::date::{self, Date};
 use serde::{Serialize, Serializer};
 
+use super::outcome::Protocol;
 /// Entries that are kept; each further one takes the place of the oldest.
 pub const MAX_ENTRIES: usize = 10_000;
 /// Bytes that are kept of a text that a client sent.
@@ -18,29 +19,6 @@ pub const MAX_TEXT: usize = 256;
 /// padding (reference/imds.md, section 2).
 const TOKEN_START: &str = "AQAE";
 const TOKEN_LENGTH: usize = 54;
-
-/// How a request spoke to the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Without a token.
-    V1,
-    /// With one, whatever it was worth.
-    V2,
-    /// To the path that issues tokens.
-    Token,
-}
-
-impl Protocol {
-    /// The word for it in the journal and in the metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::V1 => "v1",
-            Protocol::V2 => "v2",
-            Protocol::Token => "token",
-        }
-    }
-}
 
 /// One request and what became of it. Serialized it is a line of `GET /requests`.
 #[derive(Debug, Serialize)]

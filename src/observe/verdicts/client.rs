@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Seen, Verdict};
+use crate::instance::Meaning;
 
 /// Tokens from which on a client can be blamed for asking one a read.
 const TOKENS_TO_BLAME: u64 = 5;
@@ -18,7 +19,7 @@ const MAX_DEAD_TOKENS: usize = 32;
 
 /// The documents that announce an interruption, and the directory they are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announcement {
+pub(super) enum Announcement {
     Action,
     Termination,
     Directory,
@@ -26,7 +27,7 @@ pub enum Announcement {
 }
 
 /// What `path` (folded, with its version) announces.
-pub fn announcement(path: &str) -> Announcement {
+pub(super) fn announcement(path: &str) -> Announcement {
     let below_version = path.trim_matches('/').split_once('/');
     match below_version.map(|(_, path)| path) {
         Some("meta-data/spot") => Announcement::Directory,
@@ -110,7 +111,7 @@ impl Client {
     /// It asked for metadata.
     pub(super) fn read(&mut self, seen: &Seen) {
         // A read that was refused is what a token is asked for.
-        self.reads += u64::from(!matches!(seen.status, 401 | 403));
+        self.reads += u64::from(!matches!(seen.outcome.status, 401 | 403));
         let announces = match announcement(seen.path) {
             Announcement::No => {
                 let over = |at: &i64| seen.instance_ms > *at;
@@ -123,10 +124,10 @@ impl Client {
             Announcement::Action => &mut self.interruptions[0],
             Announcement::Termination => &mut self.interruptions[1],
         };
-        match (seen.interruption_ms, seen.status) {
-            (Some(at), _) => *announces = Some(at),
-            (None, 404) => *announces = None,
-            (None, _) => {}
+        match (seen.outcome.meaning, seen.outcome.status) {
+            (Meaning::Interruption(at), _) => *announces = Some(at.unix_ms()),
+            (_, 404) => *announces = None,
+            _ => {}
         }
     }
 }

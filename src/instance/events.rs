@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::dynamic::object;
+use super::identity::object;
+use super::meaning::{SPOT, TERMINATION};
 use super::tree::Leaves;
 use crate::clock::Clock;
 use crate::config::{EventKind, EventSpec, Notice, stable_id};
@@ -20,8 +21,6 @@ const SPOT_NOTICE: Duration = Duration::from_secs(120);
 /// Events that may exist at once.
 pub const MAX_EVENTS: usize = 1000;
 
-const SPOT: &str = "meta-data/spot/instance-action";
-const TERMINATION: &str = "meta-data/spot/termination-time";
 const REBALANCE: &str = "meta-data/events/recommendations/rebalance";
 const SCHEDULED: &str = "meta-data/events/maintenance/scheduled";
 const HISTORY: &str = "meta-data/events/maintenance/history";

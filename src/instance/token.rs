@@ -11,6 +11,8 @@ use base64::engine::general_purpose::URL_SAFE;
 use crate::clock::SECOND_US;
 use store::{Rest, Store};
 
+/// The field that carries a token.
+pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 /// The longest life of a token, six hours (reference/imds.md, section 2).
 pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
@@ -35,6 +37,15 @@ impl Ttl {
     pub fn seconds(self) -> u32 {
         self.0.into()
     }
+}
+
+/// A token at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The whole seconds, rounded up, that it still lives; `None` if it does not.
+    pub remaining_s: Option<u32>,
+    /// The whole seconds since it was issued.
+    pub age_s: i64,
 }
 
 /// All tokens of the instance.
@@ -62,24 +73,20 @@ impl Tokens {
         Ok(URL_SAFE.encode(bytes))
     }
 
-    /// The whole seconds, rounded up, that `token`, now used, still lives; `None` if it does not.
-    pub fn remaining(&self, token: &str, now_us: i64) -> Option<u32> {
-        let expires_us = self.find(token, |store, index| {
+    /// How `token`, now used, stands; `None` if it never was issued or is forgotten.
+    pub fn look(&self, token: &str, now_us: i64) -> Option<Standing> {
+        let (expires_us, ttl_seconds) = self.find(token, |store, index| {
             store.use_now(index);
-            store.entry(index).expires_us
+            let entry = store.entry(index);
+            (entry.expires_us, entry.ttl_seconds)
         })?;
         let left_us = expires_us - now_us;
-        (left_us > 0)
-            .then(|| left_us.div_euclid(SECOND_US) as u32 + u32::from(left_us % SECOND_US > 0))
-    }
-
-    /// The whole seconds since `token` was issued; `None` if it never was or is forgotten.
-    pub fn age(&self, token: &str, now_us: i64) -> Option<i64> {
-        let issued_us = self.find(token, |store, index| {
-            let entry = store.entry(index);
-            entry.expires_us - i64::from(entry.ttl_seconds) * SECOND_US
-        })?;
-        Some((now_us - issued_us).div_euclid(SECOND_US))
+        let issued_us = expires_us - i64::from(ttl_seconds) * SECOND_US;
+        Some(Standing {
+            remaining_s: (left_us > 0)
+                .then(|| left_us.div_euclid(SECOND_US) as u32 + u32::from(left_us % SECOND_US > 0)),
+            age_s: (now_us - issued_us).div_euclid(SECOND_US),
+        })
     }
 
     /// How many tokens live.
@@ -107,6 +114,17 @@ fn split(bytes: &[u8; PREFIX.len() + RANDOM]) -> (u128, Rest) {
     let (key, rest) = bytes[PREFIX.len()..].split_at(16);
     let key = u128::from_ne_bytes(key.try_into().expect("split at 16"));
     (key, rest.try_into().expect("what is left of RANDOM"))
+}
+
+#[cfg(test)]
+impl Tokens {
+    fn remaining(&self, token: &str, now_us: i64) -> Option<u32> {
+        self.look(token, now_us)?.remaining_s
+    }
+
+    fn age(&self, token: &str, now_us: i64) -> Option<i64> {
+        Some(self.look(token, now_us)?.age_s)
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::meaning::Meaning;
 use crate::config::since;
 use crate::http::Entity;
+use crate::role::RoleDelivery;
 use crate::version::Version;
 
 /// What a leaf takes beside its path and its value.
@@ -15,7 +17,38 @@ const LEAF_BYTES: usize = 256;
 
 /// Makes a leaf's entity at the moment it is asked for. It is called once a request, so it hands
 /// out what it prepared earlier wherever it can.
-pub type Live = Arc<dyn Fn() -> Arc<Entity> + Send + Sync>;
+pub type Live = Arc<dyn Fn(RoleDelivery) -> Found + Send + Sync>;
+
+/// Who reads: what a path holds depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    pub version: Version,
+    pub delivery: RoleDelivery,
+}
+
+impl Reader {
+    /// One who asks `latest` with a token.
+    pub const LATEST: Reader = Reader {
+        version: Version::NEWEST,
+        delivery: RoleDelivery::V2,
+    };
+}
+
+/// What is found at a path.
+#[derive(Clone)]
+pub struct Found {
+    pub entity: Arc<Entity>,
+    pub meaning: Meaning,
+}
+
+impl From<Arc<Entity>> for Found {
+    fn from(entity: Arc<Entity>) -> Found {
+        Found {
+            entity,
+            meaning: Meaning::Nothing,
+        }
+    }
+}
 
 /// What stands at the end of a path.
 #[derive(Clone)]
@@ -122,14 +155,23 @@ impl Leaves {
             let mut put =
                 |path: &str, shown| drop(items.insert(path.into(), Item { since, shown }));
             match leaf {
-                Leaf::Text(bytes) => put(path, Shown::Fixed(fixed("text/plain", bytes))),
+                Leaf::Text(bytes) => {
+                    let found = Found {
+                        entity: fixed("text/plain", bytes),
+                        meaning: Meaning::of(path, bytes),
+                    };
+                    put(path, Shown::Fixed(found));
+                }
                 Leaf::Bytes(bytes) => {
-                    put(path, Shown::Fixed(fixed("application/octet-stream", bytes)));
+                    put(
+                        path,
+                        Shown::Fixed(fixed("application/octet-stream", bytes).into()),
+                    );
                     // Asked with a slash, it has the type of everything else (reference/imds.md,
                     // section 1).
                     put(
                         &format!("{path}/"),
-                        Shown::Fixed(fixed("text/plain", bytes)),
+                        Shown::Fixed(fixed("text/plain", bytes).into()),
                     );
                 }
                 Leaf::Live(live) => put(path, Shown::Live(live.clone())),
@@ -193,7 +235,7 @@ struct Item {
 }
 
 enum Shown {
-    Fixed(Arc<Entity>),
+    Fixed(Found),
     Live(Live),
     /// As it is from each of these versions on, the oldest first.
     Listing(Box<[(Version, Arc<Entity>)]>),
@@ -205,19 +247,21 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// What `version` has at `path`: a leaf or a listing, either with a slash behind it or without.
-    pub fn get(&self, version: Version, path: &str) -> Option<Arc<Entity>> {
+    /// What stands at `path` for `reader`: a leaf or a listing, either with a slash behind it or
+    /// without.
+    pub fn get(&self, path: &str, reader: Reader) -> Option<Found> {
+        let version = reader.version;
         let item = match path.strip_suffix('/') {
             Some(bare) => self.items.get(path).or_else(|| self.items.get(bare)),
             None => self.items.get(path),
         };
         let item = item.filter(|item| item.since <= version)?;
         Some(match &item.shown {
-            Shown::Fixed(entity) => entity.clone(),
-            Shown::Live(live) => live(),
+            Shown::Fixed(found) => found.clone(),
+            Shown::Live(live) => live(reader.delivery),
             Shown::Listing(editions) => {
                 let edition = editions.iter().rfind(|(since, _)| *since <= version);
-                edition?.1.clone()
+                edition?.1.clone().into()
             }
         })
     }
@@ -233,9 +277,16 @@ mod tests {
         leaves
     }
 
+    fn of(version: &str) -> Reader {
+        Reader {
+            version: Version::parse(version).unwrap(),
+            ..Reader::LATEST
+        }
+    }
+
     fn body(tree: &Tree, path: &str) -> Option<String> {
-        tree.get(Version::NEWEST, path)
-            .map(|entity| String::from_utf8(entity.body().to_vec()).unwrap())
+        tree.get(path, Reader::LATEST)
+            .map(|found| String::from_utf8(found.entity.body().to_vec()).unwrap())
     }
 
     #[test]
@@ -298,8 +349,8 @@ mod tests {
         leaves.put("user-data", Leaf::Bytes(b"x".to_vec()));
         let built = leaves.build("now").unwrap();
         let body = |version: &str, path| {
-            let entity = built.get(Version::parse(version).unwrap(), path)?;
-            Some(String::from_utf8(entity.body().to_vec()).unwrap())
+            let found = built.get(path, of(version))?;
+            Some(String::from_utf8(found.entity.body().to_vec()).unwrap())
         };
         for (version, path, expected) in [
             ("1.0", "", Some("dynamic\nmeta-data\nuser-data")),
@@ -337,7 +388,7 @@ mod tests {
             .build("now")
             .unwrap();
         for path in ["meta-data/placement/rack", "dynamic/own/x", "dynamic/own/"] {
-            assert!(built.get(Version::FIRST, path).is_some(), "{path}");
+            assert!(built.get(path, of("1.0")).is_some(), "{path}");
         }
     }
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde_json::Value;
-
-use super::journal::{Entry, Journal, Protocol, Text};
-use super::verdicts::{Announcement, Asked, Findings, Seen, Verdicts, announcement};
-use super::{Imds, TOKEN, faults, issues_tokens};
-use crate::config::Effect;
+use super::journal::{Entry, Journal, Text};
+use super::outcome::{Outcome, Protocol};
+use super::verdicts::{Findings, Seen, Verdicts};
+use crate::clock::Clock;
 use crate::date::Date;
-use crate::http::{Delivery, Method, Reply, Request};
+use crate::http::Request;
+use crate::instance::TOKEN;
 
 /// When a request came.
 pub struct Arrival {
@@ -60,58 +59,37 @@ impl Observer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a request and its answer, before the answer leaves: who has it finds it noted.
-    pub fn note(
-        &self,
-        imds: &Imds,
-        request: &Request,
-        arrival: &Arrival,
-        fault: &faults::Verdict,
-        reply: &Reply,
-    ) {
+    /// Notes a request and what became of it, before the answer leaves: who has it finds it noted.
+    /// `clock` is the instance's.
+    pub fn note(&self, clock: &Clock, request: &Request, arrival: &Arrival, outcome: Outcome) {
         let now = Instant::now();
         let token = request
             .has_field(TOKEN)
             .then(|| request.field(TOKEN).unwrap_or_default());
-        let protocol = match token {
-            _ if issues_tokens(request.path) => Protocol::Token,
-            Some(_) => Protocol::V2,
-            None => Protocol::V1,
-        };
-        let asked = match (protocol, request.method) {
-            (Protocol::Token, Method::Put) => Asked::Token,
-            (Protocol::V1 | Protocol::V2, Method::Get | Method::Head) => Asked::Read,
-            _ => Asked::Other,
-        };
         let seen = Seen {
             client: request.caller.address,
             at: now - self.started,
-            instance_ms: imds.clock.unix_ms(),
-            protocol,
-            asked,
+            instance_ms: clock.unix_ms(),
             path: request.path,
             token,
-            status: reply.status,
-            is_forced: is_forced(imds, request, fault.effect, reply),
-            interruption_ms: interruption_ms(request, reply),
+            outcome,
         };
-        let token = token.filter(|_| protocol == Protocol::V2);
         let entry = Entry {
             time: arrival.time,
             client: request.caller.address,
             method: request.method.name(),
             path: Text::new(request.path),
-            status: reply.status,
-            imds: protocol,
-            token_age_s: token.and_then(|token| imds.tokens.age(token, imds.clock.monotonic_us())),
+            status: outcome.status,
+            imds: outcome.protocol,
+            token_age_s: outcome.token_age_s,
             duration_ms: (now - arrival.at).as_micros() as u64 as f64 / 1000.0,
-            fault: fault.fault,
+            fault: outcome.fault,
             user_agent: request.field("User-Agent").map(Text::new),
         };
         let entry = Arc::new(entry);
         let mut state = self.lock();
         *(state.requests)
-            .entry((Some(protocol), reply.status))
+            .entry((Some(outcome.protocol), outcome.status))
             .or_default() += 1;
         state.verdicts.note(&seen);
         let gone = state.journal.push(entry);
@@ -150,37 +128,4 @@ impl Observer {
         state.journal.clear();
         state.verdicts.clear();
     }
-}
-
-/// Whether a fault or a forced status decided on the answer.
-fn is_forced(imds: &Imds, request: &Request, effect: Option<Effect>, reply: &Reply) -> bool {
-    match effect {
-        None | Some(Effect::Slow { .. } | Effect::Truncate { .. }) => {
-            // With the life of a token in it, as most have, an answer is the service's own.
-            reply.first_field.is_none()
-                && faults::forced_status(&imds.instance().config, request).is_some()
-        }
-        Some(_) => true,
-    }
-}
-
-/// When the instance is interrupted, as an answer that arrives whole says.
-fn interruption_ms(request: &Request, reply: &Reply) -> Option<i64> {
-    let announced = announcement(request.path);
-    let is_read = request.method == Method::Get
-        && reply.status == 200
-        && matches!(reply.delivery, Delivery::Whole | Delivery::Slow { .. });
-    if announced == Announcement::No || !is_read {
-        return None;
-    }
-    let body = reply.entity.body();
-    let time = match announced {
-        Announcement::Action => {
-            let document: Value = serde_json::from_slice(body).ok()?;
-            Date::parse(document.get("time")?.as_str()?)
-        }
-        Announcement::Termination => Date::parse(std::str::from_utf8(body).ok()?.trim()),
-        Announcement::Directory | Announcement::No => None,
-    };
-    Some(time?.unix_ms())
 }

@@ -1,0 +1,3 @@
+//! The metadata port: EC2's protocol over an instance.
+
+pub mod ec2;

@@ -1,0 +1,108 @@
+//! What a role has to hand out at one moment: a session, or the reason why there is none. Both are
+//! made whole, never changed, and told apart by who they are.
+
+use std::sync::Arc;
+
+use super::secret::{Credentials, Secret};
+use crate::date::Date;
+
+/// Credentials with their dates. Key, secret, token and dates belong together and change together.
+pub struct Session {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) expires: Date,
+    pub(super) last_updated: Date,
+}
+
+impl Session {
+    /// `credentials` must have a token, as those from STS do.
+    pub(super) fn new(
+        credentials: impl Into<Arc<Credentials>>,
+        expires: Date,
+        last_updated: Date,
+    ) -> Session {
+        Session {
+            credentials: credentials.into(),
+            expires,
+            last_updated,
+        }
+    }
+
+    pub fn access_key_id(&self) -> &str {
+        &self.credentials.access_key_id
+    }
+
+    pub fn secret_access_key(&self) -> &str {
+        self.credentials.secret_access_key.expose()
+    }
+
+    pub fn token(&self) -> &str {
+        self.credentials.token.as_ref().map_or("", Secret::expose)
+    }
+
+    /// In whole seconds.
+    pub fn expires(&self) -> Date {
+        self.expires
+    }
+
+    /// When they were handed out.
+    pub fn last_updated(&self) -> Date {
+        self.last_updated
+    }
+}
+
+/// Why there are no credentials.
+pub struct Failure {
+    /// The value of `Code` in the failure document.
+    pub code: FailureCode,
+    /// Fit to be shown: no secret, no control character.
+    pub message: String,
+    pub last_updated: Date,
+}
+
+/// The codes of EC2's failure documents (reference/imds.md, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureCode {
+    Failed,
+    InstanceProfileNotFound,
+    AssumeRoleUnauthorizedAccess,
+}
+
+impl FailureCode {
+    /// The code of that name.
+    pub fn parse(name: &str) -> Option<FailureCode> {
+        [
+            FailureCode::Failed,
+            FailureCode::InstanceProfileNotFound,
+            FailureCode::AssumeRoleUnauthorizedAccess,
+        ]
+        .into_iter()
+        .find(|code| code.as_str() == name)
+    }
+
+    /// As it stands in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureCode::Failed => "Failed",
+            FailureCode::InstanceProfileNotFound => "InstanceProfileNotFound",
+            FailureCode::AssumeRoleUnauthorizedAccess => "AssumeRoleUnauthorizedAccess",
+        }
+    }
+}
+
+/// What there is now.
+#[derive(Clone)]
+pub enum Current {
+    Valid(Arc<Session>),
+    Failed(Arc<Failure>),
+}
+
+impl Current {
+    /// Whether both are the very same: what was made of the one still holds for the other.
+    pub fn is(&self, other: &Current) -> bool {
+        match (self, other) {
+            (Current::Valid(a), Current::Valid(b)) => Arc::ptr_eq(a, b),
+            (Current::Failed(a), Current::Failed(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
