@@ -9,9 +9,6 @@ use imds_mock::config::{Flag, Source};
 use imds_mock::observe::Verdict;
 use lexopt::prelude::*;
 
-use crate::fail_on;
-use crate::run::CommandLine;
-
 pub const HELP: &str = "\
 A mock EC2 Instance Metadata Service (IMDSv2 and, if configured, v1).
 
@@ -70,6 +67,12 @@ pub enum Task {
     PrintConfig,
     Help,
     Version,
+}
+
+/// What is run. `program` is looked for in `PATH` if it has no slash.
+pub struct CommandLine {
+    pub program: OsString,
+    pub arguments: Vec<OsString>,
 }
 
 /// The command line, parsed.
@@ -154,7 +157,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             Long("admin-port") => {
                 admin_port = Some(number(&mut parser, "--admin-port", "0..65535")?);
             }
-            Long("fail-on") => verdicts.extend(fail_on::parse(&text(&mut parser)?)?),
+            Long("fail-on") => verdicts.extend(verdicts_of(&text(&mut parser)?)?),
             Long("check") => task = Task::Check,
             Long("print-config") => task = Task::PrintConfig,
             Long("help") | Short('h') => task = Task::Help,
@@ -254,4 +257,15 @@ fn resolve(flag: &str, host: &str, port: u16) -> Result<SocketAddr, String> {
         .or(found.first())
         .copied()
         .ok_or_else(|| format!("{flag}: {host:?} has no address"))
+}
+
+/// Reads a list with commas. The error names what is known.
+fn verdicts_of(list: &str) -> Result<Vec<Verdict>, String> {
+    let named = |name| {
+        Verdict::parse(name).ok_or_else(|| {
+            let known = Verdict::ALL.map(Verdict::name).join(", ");
+            format!("--fail-on: expected some of {known}, found {name:?}")
+        })
+    };
+    list.split(',').map(named).collect()
 }

@@ -1,7 +1,7 @@
 //! A mock EC2 Instance Metadata Service. The rooms, from the ground up: [`http`] knows sockets,
 //! [`config`] reads config.json, [`role`] keeps a role's credentials valid, [`instance`] is one
 //! simulated instance, [`observe`] watches its clients, [`metadata`] and [`admin`] are the two
-//! services, [`service`] puts the parts together. The two binaries, the tests and the benches use
+//! services, [`mock`] puts the parts together. The two binaries, the tests and the benches use
 //! them.
 
 pub mod access;
@@ -13,9 +13,9 @@ pub mod http;
 pub mod instance;
 pub mod log;
 pub mod metadata;
+pub mod mock;
 pub mod observe;
 pub mod privileges;
 pub mod region;
 pub mod role;
-pub mod service;
 pub mod version;

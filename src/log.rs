@@ -12,6 +12,9 @@ const MAX_PENDING: usize = 1024 * 1024;
 /// wake it for each one.
 const GATHER: Duration = Duration::from_millis(1);
 
+/// Says something to whoever runs the mock: one line, without its end.
+pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A handle on one output; clones write to the same.
 #[derive(Clone)]
 pub struct Log {

@@ -2,15 +2,13 @@
 //! (design, D8), and the limits on core dumps, descriptors and address space. When these are called
 //! is `main`'s business.
 
-use std::ffi::{CString, OsString};
 use std::fs::OpenOptions;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::{env, fmt, io};
+use std::{fmt, io};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Gid, Group, Uid, User, execve};
+use nix::unistd::{Gid, Group, Uid, User};
 use nix::unistd::{getegid, geteuid, getgid, getuid, setgid, setuid};
 
 /// A user, with the one group it gets, for whom root is given up.
@@ -244,31 +242,6 @@ pub fn address_space_limit() -> u64 {
     #[cfg(not(target_os = "freebsd"))]
     let resource = Resource::RLIMIT_AS;
     soft_limit(resource)
-}
-
-/// What tells glibc how many arenas there may be (mallopt(3), M_ARENA_MAX).
-const ARENAS: &str = "MALLOC_ARENA_MAX";
-
-/// Where the address space is limited, starts the program again with one arena for all threads:
-/// glibc reserves 64 MiB for each of many, which leaves nothing for the rest, and an allocation that
-/// fails ends the process. To be called before anything is opened or started. Returns where there is
-/// no need for it, and where it cannot be done.
-pub fn save_address_space() {
-    let is_limited = address_space_limit() != u64::MAX;
-    if !cfg!(target_env = "gnu") || !is_limited || env::var_os(ARENAS).is_some() {
-        return;
-    }
-    let variable = |(name, value): (OsString, OsString)| {
-        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())
-    };
-    let variables = env::vars_os().chain([(ARENAS.into(), "1".into())]);
-    let variables: Result<Vec<CString>, _> = variables.map(variable).collect();
-    let arguments = env::args_os().map(|argument| CString::new(argument.as_bytes()));
-    let arguments: Result<Vec<CString>, _> = arguments.collect();
-    let program = env::current_exe().map(|path| CString::new(path.as_os_str().as_bytes()));
-    if let (Ok(variables), Ok(arguments), Ok(Ok(program))) = (variables, arguments, program) {
-        let _ = execve(&program, &arguments, &variables);
-    }
 }
 
 fn soft_limit(resource: Resource) -> u64 {

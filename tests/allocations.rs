@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use imds_mock::config::Config;
+use imds_mock::config::{Config, Source};
 use imds_mock::http::{self, Limits};
-use imds_mock::service::{Mock, Parts};
+use imds_mock::mock::{Mock, Parts, Serving};
 use serde_json::{Value, json};
 
 struct Counting;
@@ -82,8 +82,15 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = http::bind(any_port).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let report = Arc::new(|what: &str| panic!("{what}"));
-    let mock = Mock::prepare(parts, vec![listener], None, limits, None, report).expect("threads");
+    let serving = Serving {
+        metadata: vec![listener],
+        admin: None,
+        limits,
+        requests: None,
+        report: Arc::new(|what: &str| panic!("{what}")),
+        source: Source::default(),
+    };
+    let mock = Mock::prepare(parts, serving).expect("threads");
     mock.serve();
 
     let mut stream = TcpStream::connect(address).expect("it listens");

@@ -9,7 +9,7 @@ use std::path::Path;
 use common::crawler::{Tree, crawl};
 use common::{Mock, TempFile, run};
 use imds_mock::config::Config;
-use imds_mock::service::Parts;
+use imds_mock::mock::Parts;
 use serde_json::{Value, json};
 
 /// What is wrong with a configuration, a line each.

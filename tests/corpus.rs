@@ -6,7 +6,7 @@ use std::path::Path;
 
 use imds_mock::config::Config;
 use imds_mock::instance::{Leaves, Reader};
-use imds_mock::service::Parts;
+use imds_mock::mock::Parts;
 
 fn corpus(target: &str) -> Vec<String> {
     let files =

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use common::http::{Connection, End, parse_all, request};
 use common::{Mock as Daemon, PATIENCE, imds_mock};
-use imds_mock::config::Config;
+use imds_mock::config::{Config, Source};
 use imds_mock::http::Limits;
-use imds_mock::service::{Mock, Parts};
+use imds_mock::mock::{Mock, Parts, Serving};
 use serde_json::{Value, json};
 
 const MAC: &str = "/latest/meta-data/mac";
@@ -54,8 +54,15 @@ impl Embedded {
         let any = "127.0.0.1:0".parse().expect("an address");
         let listener = imds_mock::http::bind(any).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let report = Arc::new(|what: &str| panic!("{what}"));
-        let mock = Mock::prepare(parts, vec![listener], None, limits, None, report);
+        let serving = Serving {
+            metadata: vec![listener],
+            admin: None,
+            limits,
+            requests: None,
+            report: Arc::new(|what: &str| panic!("{what}")),
+            source: Source::default(),
+        };
+        let mock = Mock::prepare(parts, serving);
         let mock = mock.expect("threads");
         mock.serve();
         Embedded { mock, address }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use imds_mock::config::Config;
-use imds_mock::service::Parts;
+use imds_mock::mock::Parts;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     // A configuration may name a file to read; none of this machine's.

@@ -1,7 +1,7 @@
 //! `POST /bootstrap/creds`: the credentials that sign the first AssumeRole, as the Go program took
 //! them (reference/credentials.md, section 9). They are never shown again.
 
-use super::{error, is_json, not_allowed};
+use super::reply::{error, is_json, not_allowed};
 use crate::http::{Method, Reply, Request};
 use crate::instance::Instance;
 use crate::role::Credentials;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{error, json_object, json_reply, not_allowed};
+use super::reply::{error, json_object, json_reply, not_allowed};
 use crate::config::duration;
 use crate::date::{self, Date};
 use crate::http::{Method, Reply, Request};

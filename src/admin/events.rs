@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{error, json_object, json_reply, not_allowed};
+use super::reply::{error, json_object, json_reply, not_allowed};
 use crate::config::EventSpec;
 use crate::http::{Method, Reply, Request};
-use crate::instance::Instance;
-use crate::instance::{Closed, MAX_EVENTS, parse_closing};
+use crate::instance::{Closed, Instance, MAX_EVENTS, parse_closing};
 
 /// `GET` and `POST /events`, `PATCH` and `DELETE /events/ID`.
 pub fn route(instance: &Instance, id: Option<&str>, request: &Request) -> Reply {

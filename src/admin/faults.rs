@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use super::{error, json_object, json_reply, not_allowed};
+use super::reply::{error, json_object, json_reply, not_allowed};
 use crate::config::FaultSpec;
 use crate::http::{Method, Reply, Request};
-use crate::instance::Instance;
-use crate::instance::MAX_FAULTS;
+use crate::instance::{Instance, MAX_FAULTS};
 
 /// `GET`, `POST` and `DELETE /faults`, `DELETE /faults/ID`.
 pub fn route(instance: &Instance, id: Option<&str>, request: &Request) -> Reply {

@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
-use super::not_allowed;
+use super::reply::not_allowed;
 use crate::http::{Entity, Method, Reply, Request};
 use crate::instance::Instance;
 use crate::observe::Observer;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{error, json_reply, not_allowed};
+use super::reply::{error, json_reply, not_allowed};
 use crate::http::{Entity, Method, Reply, Request};
 use crate::observe::Filter;
 use crate::observe::Observer;

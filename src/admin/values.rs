@@ -3,11 +3,10 @@
 
 use serde_json::Value;
 
-use super::{error, json_object, not_allowed};
+use super::reply::{error, json_object, not_allowed};
 use crate::config::MAX_USER_DATA;
 use crate::http::{Method, Reply, Request};
-use crate::instance::Instance;
-use crate::instance::{Change, Refused};
+use crate::instance::{Change, Instance, Refused};
 
 /// Everything below `directory`; `rest` is the path behind it.
 pub fn route(instance: &Instance, directory: &str, rest: Option<&str>, request: &Request) -> Reply {

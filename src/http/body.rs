@@ -1,206 +1,141 @@
-//! The body of a request, sized or chunked, read whole within limits: left in the stream it would
-//! be taken for the next request.
+//! The body of a request, sized or chunked, told from what follows it as its bytes arrive: left in
+//! the stream it would be taken for the next request. Pure: it is fed, and reads nothing itself.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
-use std::time::Instant;
-
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use zeroize::Zeroizing;
 
 use super::head::{Framing, MAX_BODY, Refusal};
-use super::remaining;
-use super::seat::Seat;
-use super::watcher::Watcher;
 
 /// Bytes of chunk sizes, extensions and trailers around one body.
-const MAX_CHUNK_OVERHEAD: u64 = 16 * 1024;
+const MAX_CHUNK_OVERHEAD: usize = 16 * 1024;
 
-/// Why no body came of it.
-#[derive(Debug)]
-pub(super) enum Failure {
-    Refused(Refusal),
-    /// The client is gone.
-    Gone,
+/// What a body is made of next.
+enum Part {
+    /// That many bytes; of a chunk if another line follows them.
+    Data {
+        left: u64,
+        is_chunk: bool,
+    },
+    /// A line that says how long the next chunk is.
+    Size,
+    /// The line end behind a chunk.
+    ChunkEnd,
+    Trailer,
+    Nothing,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(refusal)
-    }
+/// A body on its way.
+pub(super) struct Body {
+    part: Part,
+    /// What has come of the present line.
+    line: Vec<u8>,
+    overhead: usize,
+    /// Bytes of all chunks.
+    length: u64,
+    /// `None` if it is of no use. It may be a secret.
+    kept: Option<Zeroizing<Vec<u8>>>,
 }
 
-impl From<io::Error> for Failure {
-    fn from(_: io::Error) -> Failure {
-        Failure::Gone
-    }
-}
-
-/// Reads what is there, 0 bytes if there is nothing. [`Failure::Gone`] at the end.
-pub(super) fn receive(stream: &TcpStream, buffer: &mut [u8]) -> Result<usize, Failure> {
-    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-        Ok(0) => Err(Failure::Gone),
-        Ok(n) => Ok(n),
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-        Err(_) => Err(Failure::Gone),
-    }
-}
-
-/// The bytes behind a head: first what arrived together with it, then the stream.
-pub(super) struct BodyReader<'a, 'pool> {
-    watcher: &'a mut Watcher<'pool>,
-    seat: &'a Seat,
-    deadline: Instant,
-    buffer: &'a mut [u8],
-    start: usize,
-    end: usize,
-    /// Where it goes, unless it is of no use.
-    body: Option<&'a mut Vec<u8>>,
-}
-
-impl<'a, 'pool> BodyReader<'a, 'pool> {
-    /// Reads from `buffer[..filled]`, then from the connection until [`Limits::body`] has passed.
-    /// Hands over the watch before it waits. What it reads goes into `body` if there is one.
-    ///
-    /// [`Limits::body`]: super::Limits::body
-    pub(super) fn new(
-        watcher: &'a mut Watcher<'pool>,
-        seat: &'a Seat,
-        buffer: &'a mut [u8],
-        filled: usize,
-        body: Option<&'a mut Vec<u8>>,
-    ) -> BodyReader<'a, 'pool> {
-        let deadline = Instant::now() + watcher.pool.limits.body;
-        BodyReader {
-            watcher,
-            seat,
-            deadline,
-            buffer,
-            start: 0,
-            end: filled,
-            body,
+impl Body {
+    /// A body that begins now, kept or dropped.
+    pub(super) fn new(framing: Framing, is_kept: bool) -> Body {
+        let part = match framing {
+            Framing::Sized(0) => Part::Nothing,
+            Framing::Sized(left) => Part::Data {
+                left,
+                is_chunk: false,
+            },
+            Framing::Chunked => Part::Size,
+        };
+        // All at once: what grows leaves copies of a secret behind.
+        let room = match framing {
+            Framing::Sized(length) => length,
+            Framing::Chunked => MAX_BODY,
+        };
+        Body {
+            part,
+            line: Vec::new(),
+            overhead: 0,
+            length: 0,
+            kept: is_kept.then(|| Zeroizing::new(Vec::with_capacity(room as usize))),
         }
     }
 
-    /// Reads the body. Returns which part of the buffer lies behind it, the beginning of the next
-    /// request.
-    pub(super) fn read(
-        mut self,
-        framing: Framing,
-        expects_continue: bool,
-    ) -> Result<std::ops::Range<usize>, Failure> {
-        let wanted = framing != Framing::Sized(0);
-        if wanted && expects_continue && self.start == self.end {
-            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-            self.watcher.hand_over(self.seat)?;
-            let mut stream = &self.seat.stream;
-            let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
-            stream.set_write_timeout(Some(timeout))?;
-            stream.write_all(go_on)?;
-        }
-        match framing {
-            Framing::Sized(length) => {
-                if let Some(body) = &mut self.body {
-                    body.reserve_exact(length as usize);
+    /// No body.
+    pub(super) fn none() -> Body {
+        Body::new(Framing::Sized(0), false)
+    }
+
+    /// Whether nothing of it is missing.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.part, Part::Nothing)
+    }
+
+    /// What was kept of it.
+    pub(super) fn into_kept(self) -> Zeroizing<Vec<u8>> {
+        self.kept.unwrap_or_default()
+    }
+
+    /// Takes the part of `bytes` that belongs to it. Returns how many those are.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        let mut rest = bytes;
+        while !self.is_complete() && !rest.is_empty() {
+            if let Part::Data { left, is_chunk } = &mut self.part {
+                let (data, behind) = rest.split_at(rest.len().min(*left as usize));
+                if let Some(kept) = &mut self.kept {
+                    kept.extend_from_slice(data);
                 }
-                self.take(length)?;
-            }
-            Framing::Chunked => self.chunks()?,
-        }
-        Ok(self.start..self.end)
-    }
-
-    fn chunks(&mut self) -> Result<(), Failure> {
-        let (mut taken, mut overhead) = (0, 0);
-        loop {
-            let size = chunk_size(&self.line(&mut overhead)?)?;
-            if size == 0 {
-                break;
-            }
-            taken += size;
-            if taken > MAX_BODY {
-                return Err(Refusal::BodyTooLarge.into());
-            }
-            self.take(size)?;
-            if !self.line(&mut overhead)?.is_empty() {
-                return Err(Refusal::Malformed.into());
-            }
-        }
-        // Trailers are dropped; what they could say belongs to no service here.
-        while !self.line(&mut overhead)?.is_empty() {}
-        Ok(())
-    }
-
-    fn take(&mut self, mut length: u64) -> Result<(), Failure> {
-        while length > 0 {
-            self.fill()?;
-            let here = (length as usize).min(self.end - self.start);
-            if let Some(body) = &mut self.body {
-                body.extend_from_slice(&self.buffer[self.start..self.start + here]);
-            }
-            self.start += here;
-            length -= here as u64;
-        }
-        Ok(())
-    }
-
-    /// A line without its CRLF. A bare LF is refused here: two readers could disagree on where a
-    /// chunk begins.
-    fn line(&mut self, overhead: &mut u64) -> Result<Vec<u8>, Failure> {
-        let mut line = Vec::new();
-        loop {
-            self.fill()?;
-            let byte = self.buffer[self.start];
-            self.start += 1;
-            *overhead += 1;
-            if *overhead > MAX_CHUNK_OVERHEAD {
-                return Err(Refusal::BodyTooLarge.into());
-            }
-            if byte == b'\n' {
-                return match line.pop() {
-                    Some(b'\r') if !line.iter().any(|&b| b == b'\r' || b == 0) => Ok(line),
-                    _ => Err(Refusal::Malformed.into()),
-                };
-            }
-            line.push(byte);
-        }
-    }
-
-    /// Makes sure that a byte is buffered.
-    fn fill(&mut self) -> Result<(), Failure> {
-        if self.start < self.end {
-            return Ok(());
-        }
-        let mut stream = &self.seat.stream;
-        if self.watcher.is_on_watch() {
-            (self.start, self.end) = (0, receive(stream, self.buffer)?);
-            if self.end > 0 {
-                return Ok(());
-            }
-            self.watcher.hand_over(self.seat)?;
-        }
-        if self.watcher.pool.is_stopping() {
-            return Err(Failure::Gone);
-        }
-        let timeout = remaining(self.deadline).ok_or(Refusal::TooSlow)?;
-        stream.set_read_timeout(Some(timeout))?;
-        loop {
-            return match stream.read(self.buffer) {
-                Ok(0) => Err(Failure::Gone),
-                Ok(n) => {
-                    (self.start, self.end) = (0, n);
-                    Ok(())
+                rest = behind;
+                *left -= data.len() as u64;
+                if *left == 0 {
+                    self.part = match is_chunk {
+                        true => Part::ChunkEnd,
+                        false => Part::Nothing,
+                    };
                 }
-                Err(e) => match e.kind() {
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        Err(Refusal::TooSlow.into())
+                continue;
+            }
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let (line, behind) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+            rest = behind;
+            self.overhead += line.len();
+            if self.overhead > MAX_CHUNK_OVERHEAD {
+                return Err(Refusal::BodyTooLarge);
+            }
+            self.line.extend_from_slice(line);
+            if end.is_some() {
+                self.end_of_line()?;
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// A bare LF is refused here: two readers could disagree on where a chunk begins.
+    fn end_of_line(&mut self) -> Result<(), Refusal> {
+        let line = self.line.strip_suffix(b"\r\n");
+        let line = line.filter(|line| !line.iter().any(|&b| b == b'\r' || b == 0));
+        let line = line.ok_or(Refusal::Malformed)?;
+        self.part = match self.part {
+            Part::Size => match chunk_size(line)? {
+                0 => Part::Trailer,
+                left => {
+                    self.length += left;
+                    if self.length > MAX_BODY {
+                        return Err(Refusal::BodyTooLarge);
                     }
-                    _ => Err(Failure::Gone),
-                },
-            };
-        }
+                    Part::Data {
+                        left,
+                        is_chunk: true,
+                    }
+                }
+            },
+            Part::ChunkEnd if line.is_empty() => Part::Size,
+            Part::ChunkEnd => return Err(Refusal::Malformed),
+            // Trailers are dropped; what they could say belongs to no service here.
+            _ if line.is_empty() => Part::Nothing,
+            _ => Part::Trailer,
+        };
+        self.line.clear();
+        Ok(())
     }
 }
 
@@ -242,6 +177,49 @@ mod tests {
             (" 1", Err(Refusal::Malformed)),
         ] {
             assert_eq!(chunk_size(line.as_bytes()), size, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_the_same_however_it_is_cut() {
+        let chunked = &b"3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: r\r\n\r\nGET"[..];
+        for (framing, bytes) in [
+            (Framing::Chunked, chunked),
+            (Framing::Sized(5), b"abcdeGET"),
+        ] {
+            for cut in 0..=bytes.len() {
+                let mut body = Body::new(framing, true);
+                let first = body.take(&bytes[..cut]).unwrap();
+                let used = first + body.take(&bytes[first..]).unwrap();
+                assert!(body.is_complete());
+                assert_eq!(&bytes[used..], b"GET", "cut at {cut}");
+                assert_eq!(&**body.into_kept(), b"abcde", "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_is_not_kept() {
+        let mut body = Body::new(Framing::Sized(2), false);
+        assert_eq!(body.take(b"abc"), Ok(2));
+        assert!(body.is_complete() && body.into_kept().is_empty());
+    }
+
+    #[test]
+    fn what_could_be_cut_in_two_ways_or_does_not_end_is_refused() {
+        let many = "1\r\nx\r\n".repeat(5000);
+        let trailers = format!("0\r\n{}", "A: b\r\n".repeat(5000));
+        for (bytes, refusal) in [
+            ("1\nx\r\n", Refusal::Malformed),
+            ("1\r\nxx\r\n", Refusal::Malformed),
+            ("1\r\nx\n", Refusal::Malformed),
+            ("0;\r\0\r\n", Refusal::Malformed),
+            ("10001\r\n", Refusal::BodyTooLarge),
+            (many.as_str(), Refusal::BodyTooLarge),
+            (trailers.as_str(), Refusal::BodyTooLarge),
+        ] {
+            let mut body = Body::new(Framing::Chunked, false);
+            assert_eq!(body.take(bytes.as_bytes()), Err(refusal), "{bytes:.20?}");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::message::{Method, find};
+use super::status::reason;
 use super::target::Target;
-use super::{Method, find};
 
 /// Bytes of a request line and its fields together.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -51,7 +52,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}", super::reason(self.status()))
+        write!(f, "{}", reason(self.status()))
     }
 }
 
@@ -278,7 +279,7 @@ fn keep_alive(fields: &[Header]) -> bool {
 
 /// What holds for any bytes that begin like a head: no panic, and a path that begins with a slash.
 #[cfg(any(test, fuzzing))]
-pub(super) fn hold_against(bytes: &[u8]) {
+pub fn hold_against(bytes: &[u8]) {
     let Some(end) = Scan::default().head_end(bytes) else {
         return;
     };

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::{fmt, io};
 
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// std's 128 overflowed under load (design, D1).
@@ -90,4 +91,65 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What a failed accept() means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum AcceptError {
+    /// A client left while it waited. On FreeBSD a reset in the queue is enough (freebsd conventions,
+    /// section 5).
+    ClientLeft,
+    NoDescriptor,
+    Other,
+}
+
+impl AcceptError {
+    pub(super) fn of(error: &io::Error) -> AcceptError {
+        match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+            Errno::EINTR | Errno::ECONNABORTED | Errno::ECONNRESET | Errno::EPROTO => {
+                AcceptError::ClientLeft
+            }
+            Errno::EMFILE | Errno::ENFILE => AcceptError::NoDescriptor,
+            _ => AcceptError::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let taken = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(address).unwrap_err();
+        assert_eq!(error.address, address);
+        let said = error.to_string();
+        let port = format!("{}", address.port());
+        assert!(
+            said.contains("this shows which: ") && said.contains(&port),
+            "{said}"
+        );
+        for (kind, advice) in [
+            (io::ErrorKind::AddrNotAvailable, "Add it first: "),
+            (io::ErrorKind::PermissionDenied, "Low ports are for root"),
+        ] {
+            let error = kind.into();
+            let said = BindError { address, error }.to_string();
+            assert!(said.contains(advice), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_left_is_no_trouble() {
+        for (errno, meaning) in [
+            (Errno::ECONNABORTED, AcceptError::ClientLeft),
+            (Errno::EINTR, AcceptError::ClientLeft),
+            (Errno::EMFILE, AcceptError::NoDescriptor),
+            (Errno::ENOMEM, AcceptError::Other),
+        ] {
+            assert_eq!(AcceptError::of(&errno.into()), meaning, "{errno}");
+        }
+    }
 }

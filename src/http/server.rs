@@ -1,35 +1,47 @@
-//! Listeners and the threads that serve them. One thread is on watch: it waits for all sockets
-//! together, accepts, reads what has arrived and answers it, so that a request costs neither a thread
-//! nor a hand-over. Before it has to wait for one client, or for time to pass, it hands over the watch
-//! and goes on with that client alone. Connections are bounded: past the limit the one that has been
-//! idle longest gives way.
+//! A server's threads, in the Leader/Followers form: one leads, that is, it serves all connections;
+//! the others wait to follow it. Who leads hands the lead over only before it answers a request that
+//! may block, and stands in line again behind it. The lead is a lock.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use nix::errno::Errno;
-use socket2::SockRef;
+use super::conn::{Next, Scratch};
+use super::leader::{Client, Leader, Listener, Shared};
+use super::limits::{Limits, STACK};
+use super::poller::Poller;
+use super::service::Service;
+use super::stream::Interest;
 
-use super::connection::{self, Scratch, Then};
-use super::listen::BACKLOG;
-use super::pool::{Duty, Limits, Listener, Place, Pool};
-use super::seat::Seat;
-use super::watch::Watch;
-use super::watcher::{SPARE, Watcher};
-use super::{Caller, Service, remaining};
-
-/// What a connection must have been idle, or unfinished, to give its descriptor to another.
-const OLD: Duration = Duration::from_millis(100);
-/// How long accept() rests where trying again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Threads that stay in line behind the leader.
+const SPARE: usize = 1;
 
 /// A server, serving or about to. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
     pool: Arc<Pool>,
+}
+
+/// What its threads do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Prepared,
+    Serving,
+    Over,
+}
+
+struct Pool {
+    shared: Shared,
+    leader: Mutex<Leader>,
+    /// Threads that wait for the lead.
+    followers: AtomicUsize,
+    threads: AtomicUsize,
+    course: Mutex<Course>,
+    /// Signalled when the course changes.
+    changed: Condvar,
 }
 
 impl Server {
@@ -40,28 +52,36 @@ impl Server {
         limits: Limits,
         complain: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Server> {
-        let watch = Watch::new()?;
+        let poller = Poller::new()?;
         for (key, (socket, _)) in listeners.iter().enumerate() {
             socket.set_nonblocking(true)?;
-            watch.add(socket, key)?;
+            poller.add(socket, key, Interest::Read)?;
         }
-        let alarm: [UnixStream; 2] = UnixStream::pair()?.into();
-        watch.add(&alarm[1], listeners.len())?;
+        let wake: [UnixStream; 2] = UnixStream::pair()?.into();
+        for end in &wake {
+            end.set_nonblocking(true)?;
+        }
+        poller.add(&wake[1], listeners.len(), Interest::Read)?;
+        let listeners = listeners.into_iter();
         let pool = Arc::new(Pool {
-            limits,
-            started: Instant::now(),
-            listeners: listeners
-                .into_iter()
-                .map(|(socket, service)| Listener { socket, service })
-                .collect(),
-            work,
-            complain: Box::new(complain),
-            state: Mutex::default(),
-            stopping: AtomicBool::new(false),
-            watch,
-            alarm,
-            called: Condvar::new(),
-            stopped: Condvar::new(),
+            shared: Shared {
+                limits,
+                listeners: listeners
+                    .map(|(socket, service)| Listener { socket, service })
+                    .collect(),
+                poller,
+                returned: Mutex::default(),
+                wake,
+                is_stopping: AtomicBool::new(false),
+                open: AtomicUsize::new(0),
+                complain: Box::new(complain),
+                complained: Mutex::default(),
+            },
+            leader: Mutex::new(Leader::new()),
+            followers: AtomicUsize::new(0),
+            threads: AtomicUsize::new(0),
+            course: Mutex::new(Course::Prepared),
+            changed: Condvar::new(),
         });
         for _ in 0..=SPARE {
             pool.start_thread()?;
@@ -71,143 +91,142 @@ impl Server {
 
     /// From now on it serves.
     pub fn serve(&self) {
-        self.pool.lock().duty = Some(Duty::default());
-        self.pool.called.notify_one();
+        self.pool.set_course(Course::Serving);
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.pool.lock().open()
+        self.pool.shared.open.load(Ordering::Relaxed)
     }
 
     /// Cuts delays short, has what has arrived until now answered, accepts no more and closes the rest;
     /// returns when nothing is open any more, or when `limit` has passed.
     pub fn stop(&self, limit: Duration) {
-        let mut state = self.pool.lock();
-        self.pool.stopping.store(true, Ordering::Relaxed);
-        let _ = self.pool.alarm[0].shutdown(Shutdown::Both);
-        self.pool.stopped.notify_all();
-        self.pool.called.notify_all();
-        let deadline = Instant::now() + limit;
-        loop {
-            state.dismiss_those_at_rest();
-            let is_over = state.open() == 0 && (state.is_finished || state.threads == 0);
-            let left = remaining(deadline).filter(|_| !is_over);
-            let Some(left) = left else { return };
-            state = self
-                .pool
-                .stopped
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        let Pool {
+            shared, changed, ..
+        } = &*self.pool;
+        shared.is_stopping.store(true, Ordering::Relaxed);
+        shared.wake();
+        let mut course = self.pool.course();
+        if *course == Course::Prepared {
+            *course = Course::Serving;
+            changed.notify_all();
+        }
+        let _ = changed.wait_timeout_while(course, limit, |course| *course != Course::Over);
+    }
+}
+
+impl Pool {
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_course(&self, course: Course) {
+        *self.course() = course;
+        self.changed.notify_all();
+    }
+
+    /// Starts another thread, if there may be one.
+    fn start_thread(self: &Arc<Pool>) -> io::Result<()> {
+        if self.threads.load(Ordering::Relaxed) >= self.shared.limits.threads {
+            return Err(io::Error::other("there are as many as there may be"));
+        }
+        let thread = Thread(self.clone());
+        thread::Builder::new()
+            .name("http".into())
+            .stack_size(STACK)
+            .spawn(move || thread.work())?;
+        self.threads.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits for the lead.
+    fn follow(&self) -> MutexGuard<'_, Leader> {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        self.followers.fetch_sub(1, Ordering::Relaxed);
+        leader
+    }
+}
+
+/// A thread of a server.
+struct Thread(Arc<Pool>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.0.threads.fetch_sub(1, Ordering::Relaxed);
+        // Only a panic ends a leader; it must not leave the server deaf.
+        if thread::panicking() && self.0.followers.load(Ordering::Relaxed) == 0 {
+            let _ = self.0.start_thread();
         }
     }
 }
 
-/// A thread's whole life.
-fn work(pool: &Arc<Pool>) {
-    let mut scratch = Scratch::new();
-    let mut watcher = Watcher::new(pool);
-    while watcher.take_over() {
-        while let Some(key) = watcher.next() {
-            match key < pool.listeners.len() {
-                true => {
-                    // As many as others are ready, so that neither wait for all of the other.
-                    let count = 1 + watcher.others();
-                    accept(&mut watcher, key, count);
-                }
-                false => {
-                    if let Some(place) = pool.place(key) {
-                        serve(&mut watcher, place, &mut scratch);
-                    }
-                }
-            }
-        }
-        finish(&mut watcher, &mut scratch);
-    }
-}
-
-/// Serves the connection that is ready.
-fn serve(watcher: &mut Watcher, place: Place, scratch: &mut Scratch) {
-    let service = &*watcher.pool.listeners[place.seat.listener].service;
-    if let Then::Rest = connection::serve(watcher, &place.seat, service, scratch) {
-        place.rest();
-    }
-}
-
-/// If this thread is still on watch, the server stops: answers what has arrived. Newcomers are refused
-/// from then on.
-fn finish(watcher: &mut Watcher, scratch: &mut Scratch) {
-    if !watcher.is_on_watch() {
-        return;
-    }
-    for (key, Listener { socket, .. }) in watcher.pool.listeners.iter().enumerate() {
-        accept(watcher, key, BACKLOG as usize);
-        // FreeBSD calls the socket not connected.
-        let _ = SockRef::from(socket).shutdown(Shutdown::Both);
-    }
-    while let Some(place) = watcher.last() {
-        serve(watcher, place, scratch);
-    }
-    watcher.finish();
-}
-
-/// Accepts connections, at most that many.
-fn accept(watcher: &mut Watcher, listener: usize, count: usize) {
-    let pool = watcher.pool;
-    let Listener { socket, service } = &pool.listeners[listener];
-    watcher.look_soon();
-    for _ in 0..count {
-        match socket.accept() {
-            Ok((stream, peer)) => {
-                let caller = caller(&stream, peer, &**service);
-                if service.admits(caller) {
-                    let idle = pool.limits.idle;
-                    pool.admit(Seat::new(stream, caller, listener, pool.now_us(), idle));
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) if pool.is_stopping() => return,
-            Err(e) => return survive(pool, &e),
-        }
-    }
-}
-
-/// Whose connection it is.
-fn caller(stream: &TcpStream, peer: SocketAddr, service: &dyn Service) -> Caller {
-    let address = peer.ip().to_canonical();
-    let is_local = service.judges_callers()
-        && stream.local_addr().is_ok_and(|local| {
-            let local = local.ip().to_canonical();
-            local == address || local.is_loopback() && address.is_loopback()
-        });
-    Caller { address, is_local }
-}
-
-/// accept() failed. On FreeBSD a peer that resets in the queue is enough; nothing ends the
-/// loop (freebsd conventions, section 5).
-fn survive(pool: &Pool, error: &io::Error) {
-    match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-        // A client that left.
-        Errno::EINTR | Errno::ECONNABORTED | Errno::ECONNRESET | Errno::EPROTO => return,
-        Errno::EMFILE | Errno::ENFILE => {
-            pool.complain("cannot accept a connection", error);
-            // Not those that were accepted a moment ago: then descriptors are there again.
-            let now_us = pool.now_us();
-            let is_old = |seat: &Seat| {
-                let since = seat.activity().map_or(now_us, |(_, since)| since);
-                u128::from(now_us.saturating_sub(since)) >= OLD.as_micros()
+impl Thread {
+    /// A thread's whole life.
+    fn work(self) {
+        let pool = &self.0;
+        let course = pool.course();
+        let prepared = |course: &mut Course| *course == Course::Prepared;
+        drop(pool.changed.wait_while(course, prepared));
+        let mut leader = pool.follow();
+        // Not before: a thread that only waits takes no memory.
+        let mut scratch = Scratch::new();
+        while let Some(index) = leader.lead(&pool.shared, &mut scratch) {
+            let follower = match pool.followers.load(Ordering::Relaxed) {
+                0 => pool.start_thread(),
+                _ => Ok(()),
             };
-            let mut state = pool.lock();
-            // One at a time: who has been told to go gives its descriptor back in a moment.
-            let is_room = !state.is_anyone_leaving()
-                && pool.make_room(&mut state, is_old)
-                && !state.is_anyone_leaving();
-            if is_room {
+            if let Err(e) = follower {
+                let what = "cannot start a thread for a request";
+                pool.shared.complain(what, &e);
+                leader.refuse(index, 503, &pool.shared, &mut scratch);
+                continue;
+            }
+            let client = leader.lend(index, &pool.shared);
+            drop(leader);
+            let lent = Lent {
+                pool,
+                index,
+                client,
+            };
+            lent.serve(&mut scratch);
+            if pool.followers.load(Ordering::Relaxed) >= SPARE {
                 return;
             }
+            leader = pool.follow();
         }
-        _ => pool.complain("cannot accept a connection", error),
+        drop(leader);
+        pool.set_course(Course::Over);
     }
-    pool.pause(ACCEPT_PAUSE);
+}
+
+/// A connection on a thread that nobody waits for. It is given back when this is dropped.
+struct Lent<'a> {
+    pool: &'a Pool,
+    index: usize,
+    client: Option<Client>,
+}
+
+impl Lent<'_> {
+    fn serve(mut self, scratch: &mut Scratch) {
+        if let Some(client) = &mut self.client
+            && client.serve(false, 1, true, &self.pool.shared, scratch) == Next::Close
+        {
+            self.client = None;
+        }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let shared = &self.pool.shared;
+        let mut returned = shared
+            .returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        returned.push((self.index, self.client.take()));
+        drop(returned);
+        shared.wake();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Method;
+use super::message::Method;
 
 /// A target in origin-form, absolute-form or asterisk-form.
 pub(super) struct Target<'a> {

@@ -1,3 +1,7 @@
 //! The metadata port: EC2's protocol over an instance.
 
-pub mod ec2;
+mod ec2;
+mod service;
+
+pub use ec2::{Answer, answer};
+pub use service::MetadataService;

@@ -8,7 +8,7 @@ use serde_json::json;
 use socket2::SockRef;
 
 use super::siege::{self, survives};
-use super::{KEEP, MAC, USER_DATA, dial_many, open_config, open_mock, push, quiet};
+use super::{KEEP, MAC, USER_DATA, dial_many, open_config, open_mock, push};
 use crate::common::http::{Connection, request};
 use crate::common::{Mock, PATIENCE};
 
@@ -64,6 +64,17 @@ fn slow_requests_hold_up_nobody() {
 fn slow_requests_hold_up_nobody_until_their_time_is_over() {
     survives(open_mock(), |mock| {
         slow_requests(mock, 600, Duration::from_secs(14));
+    });
+}
+
+/// Each takes the place of the one that has rested longest, and comes back when it has lost its own.
+#[test]
+fn slow_readers_that_come_back_at_once_hold_up_nobody() {
+    survives(open_mock(), |mock| {
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(2) {
+            slow_readers(mock, 700, Duration::ZERO);
+        }
     });
 }
 
@@ -147,32 +158,31 @@ fn slow_readers_of_the_journal_take_their_share_of_memory_and_no_more() {
     });
 }
 
+/// Whoever waits, or is waited for, rests: for its time, for its body, for room.
 #[test]
-fn threads_end_though_the_watch_changes_hands() {
-    let mock = quiet(&json!({"endpoint_delay_ms": {MAC: 300}, "http_tokens": "optional"}));
-    let mut clients: Vec<Connection> = dial_many(mock.address(), 300)
-        .into_iter()
-        .map(Connection::over)
-        .collect();
-    for client in &mut clients {
-        client.send(request("GET", MAC, &[]));
+fn nobody_who_waits_takes_a_thread() {
+    let slow = "/latest/meta-data/hostname";
+    let config = json!({
+        "endpoint_delay_ms": {MAC: 60_000}, "http_tokens": "optional", "user_data": "x".repeat(16384),
+    });
+    let mock = Mock::with_admin(&config, &["--quiet"]);
+    let fault = json!({"path": slow, "effect": "slow", "bytes_per_second": 1});
+    assert_eq!(mock.admin("POST", "/faults", fault.to_string()).status, 201);
+    let before = siege::threads(mock.pid());
+    let requests = [
+        request("GET", MAC, &[]),
+        request("GET", slow, &[]),
+        request("GET", USER_DATA, &[KEEP]).repeat(64),
+        "PUT / HTTP/1.1\r\nContent-Length: 10\r\n\r\n1".to_owned(),
+    ];
+    let mut clients = dial_many(mock.address(), 500);
+    for (client, request) in clients.iter_mut().zip(requests.iter().cycle()) {
+        push(client, request.as_bytes());
     }
-    for client in &mut clients {
-        assert_eq!(client.answer().status, 200);
-    }
-    // Each of these takes a thread for a moment.
-    let deadline = Instant::now() + PATIENCE;
-    let mut client = Connection::open(mock.address());
-    while siege::threads(mock.pid()) > 50 {
-        assert!(Instant::now() < deadline, "they stay");
-        for _ in 0..200 {
-            client.send("PUT / HTTP/1.1\r\nConnection: keep-alive\r\n");
-            client.send("Content-Length: 1\r\nExpect: 100-continue\r\n\r\n");
-            assert_eq!(client.answer().status, 100);
-            client.send("x");
-            assert_eq!(client.answer().status, 405);
-        }
-    }
+    // Behind all of them.
+    assert_eq!(mock.ask("GET", "/", &[]).status, 200);
+    let now = siege::threads(mock.pid());
+    assert!(now <= before, "{before} threads before, {now} now");
 }
 
 #[test]

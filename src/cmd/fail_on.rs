@@ -2,24 +2,13 @@
 
 use std::io::{self, Write};
 
+use imds_mock::mock::Mock;
 use imds_mock::observe::Verdict;
-use imds_mock::service::Mock;
 
 /// The exit status when a client earned a verdict that is named.
 pub const STATUS: u8 = 3;
 /// Lines that say which client did what; further ones are only counted.
 const MAX_LINES: usize = 20;
-
-/// Reads a list with commas. The error names what is known.
-pub fn parse(list: &str) -> Result<Vec<Verdict>, String> {
-    let named = |name| {
-        Verdict::parse(name).ok_or_else(|| {
-            let known = Verdict::ALL.map(Verdict::name).join(", ");
-            format!("--fail-on: expected some of {known}, found {name:?}")
-        })
-    };
-    list.split(',').map(named).collect()
-}
 
 /// Whether a client of `mock` ever earned one of `verdicts`; says on stderr which one did what.
 pub fn condemns(mock: &Mock, verdicts: &[Verdict]) -> bool {

@@ -3,21 +3,25 @@
 //! the mock is started and stopped as ever.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use std::{env, fs, io, process, thread};
 
+use imds_mock::log::Report;
+use imds_mock::mock::Mock;
 use imds_mock::privileges;
 use imds_mock::role::Role;
-use imds_mock::service::{Mock, Report};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use super::start::{ENDPOINT, Endpoints};
+use crate::cli::CommandLine;
 
 /// Exit statuses that shells use for a command that cannot be run.
 const CANNOT_RUN: u8 = 126;
@@ -69,25 +73,11 @@ const TAKEN_OUT: [&str; 25] = [
 /// Files that hold credentials, profiles and endpoints, in `~/.aws` unless the variable is set.
 const SHARED_FILES: [&str; 2] = ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"];
 
-/// Where clients look for the metadata service.
-pub const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 /// Where a test that runs as the command finds the administrative service.
 const ADMIN_ENDPOINT: &str = "IMDS_MOCK_ADMIN_ENDPOINT";
 
 /// The signals that arrive, each with where it came from.
 pub type Signals = SignalsInfo<WithOrigin>;
-
-/// What is run. `program` is looked for in `PATH` if it has no slash.
-pub struct CommandLine {
-    pub program: OsString,
-    pub arguments: Vec<OsString>,
-}
-
-/// Where the command finds the mock.
-pub struct Endpoints {
-    pub metadata: SocketAddr,
-    pub admin: Option<SocketAddr>,
-}
 
 /// Takes the signals that are forwarded to a command, and the one of its end. What the process was
 /// started ignoring, as by `nohup`, it goes on ignoring: so does the command then.
