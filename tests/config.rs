@@ -1,5 +1,6 @@
 //! config.json: what is wrong is said with place, expectation and finding; what contradicts itself
-//! with both places; and `--print-config` prints a configuration that means the same (design, D5).
+//! with both places; and `--print-config` prints a configuration that means the same
+//! (docs/architecture.md, D5).
 
 mod common;
 
@@ -324,11 +325,10 @@ fn undated(mock: &Mock) -> Tree {
 
 #[test]
 fn what_print_config_prints_means_the_same_and_prints_the_same() {
-    let sample = common::reference("imds_mock_py-config.json");
-    let sample = sample.map(|text| serde_json::from_str(&text).expect("JSON"));
-    let example = serde_json::from_str(include_str!("../config.json")).expect("JSON");
-    let configs = [json!({}), example, rich()].into_iter().chain(sample);
-    for config in configs {
+    let read = |text| serde_json::from_str::<Value>(text).expect("JSON");
+    let example = read(include_str!("../config.json"));
+    let recorded = read(common::IMDS_MOCK_PY_CONFIG);
+    for config in [json!({}), example, rich(), recorded] {
         let print = |config: &str| {
             let file = TempFile::new(config);
             let path = file.path().to_str().expect("UTF-8");

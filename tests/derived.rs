@@ -1,6 +1,6 @@
 //! What follows from what is configured: names, blocks and ids of interfaces, the domain of a
-//! partition, zone and region from each other (issue of the whole tree; reference/imds.md,
-//! section 11).
+//! partition, zone and region from each other (docs/reference/metadata.md, "Host
+//! names").
 
 mod common;
 

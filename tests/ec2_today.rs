@@ -1,5 +1,5 @@
 //! EC2 as it answers today: the requests that were sent to a real instance in September 2026, and the
-//! facts behind them (reference/imds.md, marks T26).
+//! facts behind them (docs/reference/metadata.md).
 
 mod common;
 
@@ -296,7 +296,7 @@ fn each_form_of_a_request_gets_ec2s_status() {
         ("PUT", "/latest/api/token", 200, 200, None),
         ("PUT", "/latest/api/token/", 200, 200, None),
         ("PUT", "//latest/./api/%74oken", 200, 200, None),
-        // Escapes and dots (reference/imds.md, section 1).
+        // Escapes and dots (docs/reference/metadata.md, "Paths").
         ("GET", "/latest/meta-data/%69nstance-id", 401, 200, None),
         ("GET", "/latest/meta-data/./instance-id", 401, 200, None),
         (

@@ -1,5 +1,5 @@
-//! Delays and forced statuses, as recorded from imds_mock.py (reference/imds_mock_py.md, "Order of
-//! checks"), and that a delayed request holds up nobody, not even the end of the program.
+//! Delays and forced statuses, as recorded from imds_mock.py (docs/reference/imds_mock_py.md,
+//! "Order of checks"), and that a delayed request holds up nobody, not even the end of the program.
 
 mod common;
 

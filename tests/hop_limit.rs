@@ -1,6 +1,6 @@
 //! `http_put_response_hop_limit`: token answers leave with that IP TTL, and all else does not; a
-//! client one hop too far gets no token (reference/imds.md, section 2). Seen in the packets, and
-//! across a router made of network namespaces; both need root on Linux.
+//! client one hop too far gets no token (docs/reference/metadata.md, "Token"). Seen in the packets,
+//! and across a router made of network namespaces; both need root on Linux.
 
 #![cfg(target_os = "linux")]
 

@@ -245,7 +245,7 @@ fn nothing_that_is_told_of_clients_has_a_token_or_a_secret_in_it() {
         }
         // No request of the admin port is told of, not even this one.
         assert!(!answer.text().contains("/requests"));
-        // And only to whom it concerns (design, D7).
+        // And only to whom it concerns (docs/architecture.md, D7).
         assert_eq!(mock.admin("GET", target, "").status, 403, "{target}");
     }
 }

@@ -1,5 +1,6 @@
 //! The server's limits of time and number, made small: what is slow, idle or too much ends without
-//! harm to others (design, D1 and D9). The mock is embedded here, as another program would.
+//! harm to others (docs/architecture.md, D1 and D9). The mock is embedded here, as another program
+//! would.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What a request gets: paths, versions, slashes, methods, the fields and bodies of answers
-//! (reference/imds.md, sections 1, 3, 4, 5, 8 and 9).
+//! (docs/reference/metadata.md).
 
 mod common;
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 const TTL: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
-/// The versions in EC2's order (reference/imds.md, section 1).
+/// The versions in EC2's order (docs/reference/metadata.md, "Versions").
 const VERSIONS: &str = "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 \
     2008-09-01 2009-04-04 2011-01-01 2011-05-01 2012-01-12 2014-02-25 2014-11-05 2015-10-20 \
     2016-04-19 2016-06-30 2016-09-02 2018-03-28 2018-08-17 2018-09-24 2019-10-01 2020-10-27 \
     2021-01-03 2021-03-23 2021-07-15 2022-09-24 2024-04-11 2025-10-04 2026-04-15 latest";
 
-/// EC2's page for a 404, from its description in reference/imds.md, section 5.
+/// EC2's page for a 404, from its description in docs/reference/metadata.md, "Error bodies".
 const NOT_FOUND: &str = concat!(
     "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n",
     "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n",

@@ -1,5 +1,5 @@
 //! Session tokens over the wire: how they are granted, refused, counted down and asked for
-//! (reference/imds.md, sections 2 and 3).
+//! (docs/reference/metadata.md, "Token", "With and without a token").
 
 mod common;
 
@@ -321,7 +321,7 @@ fn a_disabled_endpoint_is_403_for_everything() {
 
 #[test]
 fn a_disabled_endpoint_does_not_wait_for_a_configured_delay() {
-    // The order of checks (design, D3): disabled first, then delay.
+    // The order of checks (docs/architecture.md, D3): disabled first, then delay.
     let mock = Mock::start(&json!({"http_endpoint": "disabled", "default_delay_ms": 60_000}));
     assert_eq!(mock.ask("GET", "/", &[]).status, 403);
 }

@@ -1,5 +1,5 @@
 //! The 178 exchanges recorded from imds_mock.py, replayed: each gets the recorded status and body,
-//! or is named below with what it gets instead and why (design, D2 to D5).
+//! or is named below with what it gets instead and why (docs/architecture.md, D2 to D5).
 
 mod common;
 
@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use common::{Answer, Mock, TOKEN, http};
 use serde_json::{Map, Value};
+
+/// The exchanges, in the order of the recording; docs/reference/imds_mock_py.md says how it was
+/// made.
+const TRANSCRIPT: &str = include_str!("data/imds_mock_py-transcript.json");
 
 /// What an exchange gets where that is not what was recorded.
 #[derive(Clone, Copy, Debug)]
@@ -53,14 +57,15 @@ const DIFFERENCES: &[(&[usize], &str, Instead, &str)] = &[
     (&[37], "/latest/meta-data/public-keys/-1/openssh-key", Page, "D2: a negative index counted from the end by accident"),
     (&[45], "/latest/meta-data/public-keys/0/other", Page, "D2: anything behind an index was openssh-key by accident"),
     (&[47], "/latest/meta-data/public-keys/0/other/openssh-key", Page, "D2: anything behind an index was skipped by accident"),
-    // The token is asked for on every path (D2; reference/imds.md, section 3).
+    // The token is asked for on every path (D2; docs/reference/metadata.md, "With and without a
+    // token").
     (&[96], "/latest", Empty(401), "D2: 401 before 404, everywhere"),
     (&[98], "/", Empty(401), "D2: 401 before 404, everywhere"),
     (&[100], "/2021-03-23/meta-data/instance-id", Empty(401), "D2: 401 before 404, everywhere"),
     (&[156], "/nowhere", Empty(401), "D2: 401 before 404, everywhere"),
     // The token path knows its methods before it asks for a token (D3).
     (&[101, 102], "/latest/api/token", Empty(405), "D3: the token path by method"),
-    // Lifetimes (D2; reference/imds.md, section 2).
+    // Lifetimes (D2; docs/reference/metadata.md, "Token").
     (&[120], "/latest/api/token", Empty(400), "D2: a negative TTL"),
     (&[122, 124], "/latest/api/token", Empty(400), "D2: a TTL above 21600"),
     (&[123], "/latest/meta-data/instance-id", Empty(401), "D2: its token was not granted"),
@@ -175,14 +180,8 @@ fn is_instead(answer: &Answer, instead: Instead) -> bool {
 
 #[test]
 fn each_recorded_exchange_is_kept_or_its_difference_is_named() {
-    let (Some(base), Some(transcript)) = (
-        common::reference("imds_mock_py-config.json"),
-        common::reference("imds_mock_py-transcript.json"),
-    ) else {
-        return;
-    };
-    let base: Map<String, Value> = serde_json::from_str(&base).expect("JSON");
-    let exchanges: Vec<Value> = serde_json::from_str(&transcript).expect("JSON");
+    let base: Map<String, Value> = serde_json::from_str(common::IMDS_MOCK_PY_CONFIG).expect("JSON");
+    let exchanges: Vec<Value> = serde_json::from_str(TRANSCRIPT).expect("JSON");
     assert_eq!(exchanges.len(), 178);
     let difference = |index: usize| {
         let mut rows = DIFFERENCES.iter();
@@ -268,8 +267,5 @@ fn each_difference_has_one_row_and_a_reason() {
 #[test]
 fn the_token_field_of_the_recording_is_ours() {
     // Guards the replay itself: with another name every answer would be a 401.
-    let Some(transcript) = common::reference("imds_mock_py-transcript.json") else {
-        return;
-    };
-    assert!(transcript.contains(&format!("\"{TOKEN}\": \"<TOKEN>\"")));
+    assert!(TRANSCRIPT.contains(&format!("\"{TOKEN}\": \"<TOKEN>\"")));
 }

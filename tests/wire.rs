@@ -1,5 +1,5 @@
 //! HTTP as it is spoken on the socket: keeping and closing, pipelining, bodies, framing that could
-//! be read in two ways, limits of size (design, D1 and D3; RFC 9110 and 9112).
+//! be read in two ways, limits of size (docs/architecture.md, D1 and D3; RFC 9110 and 9112).
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Who may do what (design, D7), as far as one machine can show it; neighbours are in
+//! Who may do what (docs/architecture.md, D7), as far as one machine can show it; neighbours are in
 //! tests/clients/test_neighbours.py.
 
 use serde_json::json;

@@ -1,5 +1,6 @@
-"""Who may do what (design, D7), seen from next door: two network namespaces with a cable between
-them. In one is the daemon; the other has several addresses and a route to 169.254.169.254."""
+"""Who may do what (docs/architecture.md, D7), seen from next door: two network namespaces with a
+cable between them. In one is the daemon; the other has several addresses and a route to
+169.254.169.254."""
 
 import contextlib
 import json

@@ -1,5 +1,5 @@
 //! A walker that knows EC2's listings and nothing else: a name that ends in a slash is a directory,
-//! any other has a value, and each has to answer 200 (reference/imds.md, section 1).
+//! any other has a value, and each has to answer 200 (docs/reference/metadata.md, "Listings").
 
 use std::collections::BTreeMap;
 

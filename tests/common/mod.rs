@@ -10,7 +10,7 @@ pub mod http;
 pub mod live;
 pub mod random;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,6 +29,11 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The field that carries a token, and the one that asks for it.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 pub const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
+
+/// EC2's categories, with an example of each.
+pub const CATALOGUE: &str = include_str!("../data/catalogue.json");
+/// The configuration that imds_mock.py had when it was recorded.
+pub const IMDS_MOCK_PY_CONFIG: &str = include_str!("../data/imds_mock_py-config.json");
 
 /// The program under test with no arguments yet.
 pub fn imds_mock() -> Command {
@@ -357,8 +362,8 @@ fn read_to_end(pipe: Option<impl Read>) -> Vec<u8> {
     bytes
 }
 
-/// The text of a file of the reference folder beside the repository; `None`, said on stderr, where
-/// that is absent.
+/// The text of a recording that is not part of the repository, from the folder beside it; `None`,
+/// said on stderr, where that is absent.
 pub fn reference(name: &str) -> Option<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference");
     let text = std::fs::read_to_string(folder.join(name)).ok();
@@ -368,8 +373,9 @@ pub fn reference(name: &str) -> Option<String> {
     text
 }
 
-/// Says that a test could not run here.
+/// Says that a test could not run here; past the harness, which shows only failed tests' `eprintln!`.
 pub fn skipped(why: &str) {
     let test = std::thread::current();
-    eprintln!("skipped: {}: {why}", test.name().unwrap_or("a test"));
+    let test = test.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
