@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// EC2's address, the same on every instance (reference/imds.md).
+/// EC2's address, the same on every instance (docs/reference/metadata.md, "Addresses").
 pub const DEFAULT: &str = "169.254.169.254";
 const HTTP_PORT: u16 = 80;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::host::Host;
 use crate::http::{self, Answer};
 
-/// Six hours, the longest a token may live (reference/imds.md, section 2).
+/// Six hours, the longest a token may live (docs/reference/metadata.md, "Token").
 const TOKEN_TTL_SECONDS: u32 = 21600;
 /// EC2's tokens have 56 characters.
 const MAX_TOKEN: usize = 1024;
@@ -127,7 +127,7 @@ impl Imds {
                 legal.then_some(Token::Held(token)).ok_or(Error::NotAToken)
             }
             // What servers of the first version say to a PUT, and what SDKs take for it
-            // (reference/imds.md, section 12); 501 is Python's http.server.
+            // (docs/reference/metadata.md, "What clients do"); 501 is Python's http.server.
             403 | 404 | 405 | 501 => Ok(Token::Unknown),
             status => Err(Error::Status(status, answer.reason)),
         }

@@ -11,7 +11,8 @@ use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
 const MASK: &str = "********";
-/// Directories whose documents hold credentials (reference/imds.md, section 7), and their secrets.
+/// Directories whose documents hold credentials (docs/reference/metadata.md, "Credentials
+/// documents"), and their secrets.
 const SECRET_DIRECTORIES: [&str; 2] = [
     "/latest/meta-data/iam/",
     "/latest/meta-data/identity-credentials/",

@@ -10,7 +10,7 @@ use crate::print::Printer;
 
 const ROOT: &str = "/latest/";
 /// What `/latest/` lists, and which of it are directories though they carry no slash
-/// (reference/imds.md, section 1).
+/// (docs/reference/metadata.md, "Listings").
 const TOP: &[u8] = b"dynamic\nmeta-data\nuser-data";
 const DIRECTORIES: [&str; 2] = ["dynamic", "meta-data"];
 /// Listed also where there is none of it.
@@ -162,7 +162,8 @@ fn children<'a>(directory: &str, listing: &'a [u8]) -> (Vec<String>, Vec<&'a [u8
     (paths, unusable)
 }
 
-/// The path that a line of a directory's listing stands for (reference/imds.md, section 1).
+/// The path that a line of a directory's listing stands for (docs/reference/metadata.md,
+/// "Listings").
 fn child(directory: &str, line: &str) -> Option<String> {
     let (name, slash) = match line.strip_suffix('/') {
         Some(name) => (name, "/"),

@@ -1,6 +1,6 @@
-//! Who may do what, on both ports (design, D7): while credentials of a real role are handed out,
-//! the machine itself and the networks that the configuration names; and no web page, whatever
-//! name it made the browser resolve to us.
+//! Who may do what, on both ports (docs/architecture.md, D7): while credentials of a real role are
+//! handed out, the machine itself and the networks that the configuration names; and no web page,
+//! whatever name it made the browser resolve to us.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

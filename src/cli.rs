@@ -120,8 +120,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options, String
             break;
         };
         let mut role_flag = |name, role_key, value: serde_json::Value| {
-            // Elsewhere an empty text is one that is not configured (design, D4); whoever gives a
-            // flag means to configure something.
+            // Elsewhere an empty text is one that is not configured (docs/architecture.md, D4);
+            // whoever gives a flag means to configure something.
             if value == "" {
                 return Err(format!("{name}: expected a value, found \"\""));
             }

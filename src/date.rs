@@ -1,6 +1,6 @@
 //! Dates: instants in UTC, from the year 0 to the end of 9999, which every form that is written
 //! here can show. Reading accepts any offset, writing cannot be handed one, arithmetic stops at the
-//! first and the last date (design, D11).
+//! first and the last date (docs/architecture.md, D11).
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -12,7 +12,8 @@ use time::macros::{format_description, utc_datetime};
 use time::{OffsetDateTime, SignedDuration, UtcDateTime, UtcOffset};
 
 /// A date, as exact as what it was made of. It shows as `YYYY-MM-DDTHH:MM:SSZ`, the form of EC2's
-/// documents (reference/imds.md, section 7); what is shown are whole seconds, the rest cut.
+/// documents (docs/reference/metadata.md, "Credentials documents"); what is shown are whole
+/// seconds, the rest cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(UtcDateTime);
 
@@ -78,8 +79,8 @@ impl Date {
         self.format(HTTP)
     }
 
-    /// The form of EC2's maintenance documents: RFC 1123 without the weekday (reference/imds.md,
-    /// section 10).
+    /// The form of EC2's maintenance documents: RFC 1123 without the weekday
+    /// (docs/reference/metadata.md, "Events").
     pub fn maintenance(self) -> String {
         self.format(MAINTENANCE)
     }

@@ -1,6 +1,6 @@
 //! Who the process is and what it may use: becoming `--user` once everything is bound and read
-//! (design, D8), and the limits on core dumps, descriptors and address space. When these are called
-//! is `main`'s business.
+//! (docs/architecture.md, D8), and the limits on core dumps, descriptors and address space. When
+//! these are called is `main`'s business.
 
 use std::fs::OpenOptions;
 use std::path::Path;

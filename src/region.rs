@@ -10,7 +10,7 @@ pub struct Partition {
     pub domain: &'static str,
 }
 
-/// Partitions with what their region names begin with (reference/credentials.md, section 1). The
+/// Partitions with what their region names begin with (docs/reference/sts.md, "Endpoint"). The
 /// commercial one is last: others share its beginnings.
 const PARTITIONS: [(Partition, &[&str]); 8] = [
     (Partition::new("aws-cn", "amazonaws.com.cn"), &["cn"]),
@@ -119,7 +119,7 @@ pub fn zone_id(zone: &str) -> String {
     }
 }
 
-/// The suffix of private host names (reference/imds.md, section 11).
+/// The suffix of private host names (docs/reference/metadata.md, "Host names").
 pub fn private_suffix(region: &str) -> String {
     match region {
         "us-east-1" => "ec2.internal".to_owned(),
@@ -133,7 +133,7 @@ pub fn address_label(prefix: &str, address: Ipv4Addr) -> String {
     format!("{prefix}-{a}-{b}-{c}-{d}")
 }
 
-/// The public host name of an address (reference/imds.md, section 11).
+/// The public host name of an address (docs/reference/metadata.md, "Host names").
 pub fn public_name(region: &str, address: Ipv4Addr) -> String {
     let label = address_label("ec2", address);
     match region {

@@ -1,4 +1,5 @@
-//! The versions of EC2's metadata, and which of them brought what (reference/imds.md, section 1).
+//! The versions of EC2's metadata, and which of them brought what (docs/reference/metadata.md,
+//! "Versions").
 
 /// What EC2 lists at `/` before `latest`, the oldest first.
 pub const DATED: [&str; 30] = [

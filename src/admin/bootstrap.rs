@@ -1,5 +1,5 @@
 //! `POST /bootstrap/creds`: the credentials that sign the first AssumeRole, as the Go program took
-//! them (reference/credentials.md, section 9). They are never shown again.
+//! them (docs/reference/sts.md, "The earlier Go daemon"). They are never shown again.
 
 use super::reply::{error, is_json, not_allowed};
 use crate::http::{Method, Reply, Request};

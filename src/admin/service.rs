@@ -71,7 +71,7 @@ impl Admin {
         }
     }
 
-    /// Why the caller may not, if so (design, D7).
+    /// Why the caller may not, if so (docs/architecture.md, D7).
     fn denial(&self, request: &Request) -> Option<Reply> {
         let rules = &self.instance.snapshot().config.rules;
         if !rules.is_no_web_page(request) {

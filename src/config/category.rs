@@ -1,7 +1,7 @@
 //! The categories of metadata, a line each: path, when it was introduced, the shape of its value,
 //! what it is when nobody configured it. Configuration key, versions, listing and leaf all follow
-//! from the line; the key is the path with `/` and `-` as `_` (design, D5). Adding a category is
-//! adding a line.
+//! from the line; the key is the path with `/` and `-` as `_` (docs/architecture.md, D5). Adding a
+//! category is adding a line.
 
 use std::collections::BTreeMap;
 
@@ -294,7 +294,7 @@ pub const META_DATA: &[Top] = &[
 ];
 
 /// The one category below `dynamic/` that is not about identity. Instances of today have none
-/// (reference/imds.md, section 8).
+/// (docs/reference/metadata.md, "Dynamic data").
 pub const DYNAMIC: &[Top] = &[Top::optional("fws/instance-monitoring", "2009-04-04", Text)];
 
 /// Directories that a room of their own fills, with the version that brought each.

@@ -29,7 +29,7 @@ pub enum Notice {
     At(Date),
 }
 
-/// The events that EC2 shows in its metadata (reference/imds.md, section 10).
+/// The events that EC2 shows in its metadata (docs/reference/metadata.md, "Events").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// `time` is two minutes after the notice unless given.

@@ -330,7 +330,7 @@ where
 fn parse_mac(text: &str) -> Option<String> {
     let groups: Vec<&str> = text.split(':').collect();
     let legal = |group: &&str| group.len() == 2 && group.bytes().all(|b| b.is_ascii_hexdigit());
-    // EC2 shows lower case (reference/catalogue.json, meta-data/mac).
+    // EC2 shows lower case (tests/data/catalogue.json, meta-data/mac).
     (groups.len() == 6 && groups.iter().all(legal)).then(|| text.to_ascii_lowercase())
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::report::Section;
 
-/// EC2's limit on user data, raw (reference/imds.md, section 9).
+/// EC2's limit on user data, raw (docs/reference/metadata.md, "User data").
 pub const MAX_USER_DATA: usize = 16384;
 
 /// One entry of `ssh_public_keys`.
@@ -19,8 +19,8 @@ pub struct SshKey {
     pub openssh_key: String,
 }
 
-/// The keys of EC2: a plain text has its comment for a name, else `key-N` (design, D5). Clients
-/// split `N=NAME` at the `=`.
+/// The keys of EC2: a plain text has its comment for a name, else `key-N` (docs/architecture.md,
+/// D5). Clients split `N=NAME` at the `=`.
 pub(super) fn ssh_public_keys(top: &Section) -> Vec<SshKey> {
     let mut keys: Vec<SshKey> = Vec::new();
     for (place, item) in top.items("ssh_public_keys") {
@@ -123,7 +123,7 @@ pub(super) fn tags(top: &Section) -> Option<BTreeMap<String, String>> {
     shown.then_some(tags)
 }
 
-/// Whether metadata can show a tag of that name (reference/imds.md, section 11).
+/// Whether metadata can show a tag of that name (docs/reference/metadata.md, "Tags").
 fn can_be_shown(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"+-=.,_:@".contains(&b);
     !matches!(name, "" | "." | ".." | "_index") && name.bytes().all(legal)

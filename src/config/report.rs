@@ -70,7 +70,7 @@ fn quote(value: &Value) -> String {
 }
 
 /// One JSON object of the configuration. Missing, `null` and `""` all mean not configured
-/// (design, D4). It remembers which keys it was asked for: the others are unknown.
+/// (docs/architecture.md, D4). It remembers which keys it was asked for: the others are unknown.
 pub(super) struct Section<'a> {
     place: String,
     values: &'a Map<String, Value>,

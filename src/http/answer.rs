@@ -28,8 +28,8 @@ impl Layout {
         }
     }
 
-    /// The status line and the fields, in the order of EC2's newer server (reference/imds.md,
-    /// section 4).
+    /// The status line and the fields, in the order of EC2's newer server
+    /// (docs/reference/metadata.md, "Headers").
     pub(super) fn head(&mut self, reply: &Reply, service: &dyn Service, keep_alive: bool) -> &[u8] {
         let second = service.unix_ms().div_euclid(1000);
         if self.second != second {

@@ -112,8 +112,8 @@ pub(super) struct Head<'a> {
     pub(super) framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
-    /// The client asked to keep the connection (EC2 closes it otherwise, reference/imds.md,
-    /// section 4).
+    /// The client asked to keep the connection (EC2 closes it otherwise,
+    /// docs/reference/metadata.md, "Headers").
     pub(super) keep_alive: bool,
     pub(super) fields: &'a [Header<'a>],
 }

@@ -6,7 +6,7 @@ use std::{fmt, io};
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// std's 128 overflowed under load (design, D1).
+/// std's 128 overflowed under load (docs/architecture.md, D1).
 pub(super) const BACKLOG: i32 = 1024;
 /// What the system keeps of answers that a client does not take; left to itself it would be megabytes
 /// for each client.

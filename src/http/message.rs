@@ -61,7 +61,7 @@ pub struct Caller {
     /// The peer's address.
     pub address: IpAddr,
     /// The peer is this machine: its address is the connection's own local one, or both are
-    /// loopback (design D7). Only looked up for a service that asks for it.
+    /// loopback (docs/architecture.md, D7). Only looked up for a service that asks for it.
     pub is_local: bool,
 }
 
@@ -134,7 +134,7 @@ impl fmt::Debug for Entity {
 
 impl Entity {
     /// Describes `body`. `last_modified` is an HTTP date; with it come the fields of EC2's newer
-    /// server, in its order (reference/imds.md, section 4).
+    /// server, in its order (docs/reference/metadata.md, "Headers").
     pub fn new(
         content_type: &str,
         last_modified: Option<&str>,
@@ -153,7 +153,8 @@ impl Entity {
         }
     }
 
-    /// A session token, its fields in the order EC2 sends them (reference/imds.md, section 4).
+    /// A session token, its fields in the order EC2 sends them (docs/reference/metadata.md,
+    /// "Headers").
     pub fn token(token: String) -> Entity {
         Entity {
             fields: format!("Content-Length: {}\r\n", token.len()),
@@ -168,7 +169,7 @@ impl Entity {
     }
 
     /// EC2's XHTML error page, final newline included; the 404 one has 339 bytes
-    /// (reference/imds.md, section 5).
+    /// (docs/reference/metadata.md, "Error bodies").
     fn page(status: u16) -> Entity {
         let title = format!("{status} - {}", reason(status));
         let page = format!(

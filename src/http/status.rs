@@ -24,7 +24,7 @@ pub fn reason(status: u16) -> &'static str {
         402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
-        // EC2's own word (reference/imds.md, section 2).
+        // EC2's own word (docs/reference/metadata.md, "Methods").
         405 => "Not Allowed",
         406 => "Not Acceptable",
         407 => "Proxy Authentication Required",

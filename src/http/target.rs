@@ -49,7 +49,8 @@ fn split_authority(method: Method, target: &str) -> Option<(Option<&str>, &str)>
     (!authority.is_empty()).then_some((Some(authority), path))
 }
 
-/// Cuts the parameters of the last segment, as imds_mock.py does (reference/imds_mock_py.md, "HTTP").
+/// Cuts the parameters of the last segment, as imds_mock.py does (docs/reference/imds_mock_py.md,
+/// "HTTP").
 fn without_parameters(path: &str) -> &str {
     let segment = path.rfind('/').map_or(0, |slash| slash + 1);
     match path[segment..].find(';') {
@@ -58,7 +59,7 @@ fn without_parameters(path: &str) -> &str {
     }
 }
 
-/// `//x` is asked by real clients and means `/x` (reference/imds.md, section 1).
+/// `//x` is asked by real clients and means `/x` (docs/reference/metadata.md, "Paths").
 fn one_leading_slash(path: &str) -> &str {
     let rest = path.trim_start_matches('/');
     match path.len() - rest.len() {
@@ -67,8 +68,8 @@ fn one_leading_slash(path: &str) -> &str {
     }
 }
 
-/// `path` as EC2 understands it (reference/imds.md, section 1); one that no resource can have is only
-/// freed of runs of slashes, and keeps its escapes.
+/// `path` as EC2 understands it (docs/reference/metadata.md, "Paths"); one that no resource can
+/// have is only freed of runs of slashes, and keeps its escapes.
 fn normalized(path: &str) -> Cow<'_, str> {
     if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
         return Cow::Borrowed(path);

@@ -16,7 +16,7 @@ pub fn add(config: &Config, leaves: &mut Leaves) {
     }
     for (index, key) in config.ssh_public_keys.iter().enumerate() {
         let directory = format!("meta-data/public-keys/{index}");
-        // The one leaf that ends with a line's end (reference/imds.md, section 1).
+        // The one leaf that ends with a line's end (docs/reference/metadata.md, "Listings").
         let line = format!("{}\n", key.openssh_key.trim_end());
         leaves.text(format!("{directory}/openssh-key"), line);
         leaves.rank(&directory, index as u32);

@@ -1,6 +1,6 @@
 //! Events that come over the instance: spot interruptions, rebalance recommendations, maintenance,
 //! auto scaling. Each shows from its notice on, to whom it is meant for, in EC2's documents
-//! (reference/imds.md, section 10).
+//! (docs/reference/metadata.md, "Events").
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -299,7 +299,7 @@ impl Events {
     }
 }
 
-/// One object of the maintenance lists (reference/imds.md, section 10).
+/// One object of the maintenance lists (docs/reference/metadata.md, "Events").
 fn maintenance(event: &Event, phase: Phase) -> String {
     let EventKind::ScheduledMaintenance {
         code, description, ..

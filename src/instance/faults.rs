@@ -1,6 +1,6 @@
 //! What goes wrong on purpose. The three keys of imds_mock.py are exactly its own: by the path as
-//! it was asked, query cut, without folding slashes (reference/imds_mock_py.md, "Order of checks").
-//! Faults are richer, and go by the folded path.
+//! it was asked, query cut, without folding slashes (docs/reference/imds_mock_py.md, "Order of
+//! checks"). Faults are richer, and go by the folded path.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
-//! Everything below `iam/` and `identity-credentials/`: documents in EC2's bytes (reference/imds.md,
-//! section 7), made once for each set of credentials and handed out unchanged until they change.
+//! Everything below `iam/` and `identity-credentials/`: documents in EC2's bytes
+//! (docs/reference/metadata.md, "Credentials documents"), made once for each set of credentials and
+//! handed out unchanged until they change.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,7 +19,7 @@ use crate::role::{
 
 const INFO: &str = "meta-data/iam/info";
 const CREDENTIALS: &str = "meta-data/iam/security-credentials";
-/// Asked first by newer SDKs; served, not listed (design, D4).
+/// Asked first by newer SDKs; served, not listed (docs/architecture.md, D4).
 const EXTENDED: &str = "meta-data/iam/security-credentials-extended";
 const IDENTITY: &str = "meta-data/identity-credentials/ec2";
 

@@ -7,8 +7,9 @@ use super::categories;
 use super::tree::Leaves;
 use crate::config::Config;
 
-/// What stands for a signature until a real one is configured: imds_mock.py's constant (design, D2),
-/// and two like it, for every instance has all three (reference/imds.md, section 1).
+/// What stands for a signature until a real one is configured: imds_mock.py's constant
+/// (docs/architecture.md, D2), and two like it, for every instance has all three
+/// (docs/reference/metadata.md, "Listings").
 const PLACEHOLDERS: [(&str, &str); 3] = [
     ("pkcs7", "FAKE_PKCS7"),
     ("rsa2048", "FAKE_RSA2048"),
@@ -27,7 +28,7 @@ pub fn add(config: &Config, leaves: &mut Leaves) {
 }
 
 /// The identity document: EC2's 15 keys in its order, which is sorted but for
-/// `marketplaceProductCodes` (reference/imds.md, section 8), then any others.
+/// `marketplaceProductCodes` (docs/reference/metadata.md, "Dynamic data"), then any others.
 fn document(config: &Config) -> String {
     let facts = &config.facts;
     let value = |path: &str| {
@@ -55,7 +56,7 @@ fn document(config: &Config) -> String {
         ("instanceType", json!(facts.instance_type)),
         ("kernelId", value("kernel-id")),
         ("pendingTime", json!(PENDING_TIME)),
-        // Of an instance that has only IPv6, that (reference/imds.md, section 8).
+        // Of an instance that has only IPv6, that (docs/reference/metadata.md, "Dynamic data").
         (
             "privateIp",
             match value("local-ipv4") {
@@ -72,7 +73,7 @@ fn document(config: &Config) -> String {
 }
 
 /// A JSON object as EC2 lays it out: two blanks of indent, `"key" : value`, no final newline
-/// (reference/imds.md, sections 7 and 8).
+/// (docs/reference/metadata.md, "Credentials documents", "Dynamic data").
 pub fn object(entries: impl IntoIterator<Item = (String, Value)>) -> String {
     let lines: Vec<String> = entries
         .into_iter()

@@ -13,7 +13,7 @@ use store::{Rest, Store};
 
 /// The field that carries a token.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
-/// The longest life of a token, six hours (reference/imds.md, section 2).
+/// The longest life of a token, six hours (docs/reference/metadata.md, "Token").
 pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
 const TOKEN_LENGTH: usize = 56;
@@ -22,7 +22,7 @@ const PREFIX: [u8; 3] = [1, 0, 4];
 const RANDOM: usize = 16 + size_of::<Rest>();
 
 /// A token's lifetime, 0..=[`MAX_TTL_SECONDS`] seconds. With 0 it is dead at once, as on EC2
-/// (reference/imds.md, section 2).
+/// (docs/reference/metadata.md, "Token").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(u16);
 

@@ -1,6 +1,6 @@
 //! The tree that clients walk: leaves are declared by path, and directories and listings follow
-//! from them, so that what is listed can be fetched and nothing else can (design, D4). Looking up
-//! costs one hash, whatever the tree's size.
+//! from them, so that what is listed can be fetched and nothing else can (docs/architecture.md,
+//! D4). Looking up costs one hash, whatever the tree's size.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -167,8 +167,8 @@ impl Leaves {
                         path,
                         Shown::Fixed(fixed("application/octet-stream", bytes).into()),
                     );
-                    // Asked with a slash, it has the type of everything else (reference/imds.md,
-                    // section 1).
+                    // Asked with a slash, it has the type of everything else
+                    // (docs/reference/metadata.md, "Paths").
                     put(
                         &format!("{path}/"),
                         Shown::Fixed(fixed("text/plain", bytes).into()),
@@ -221,7 +221,7 @@ impl Leaves {
 }
 
 /// What stands at the top of every version, with no slash: also where there is no user data, and
-/// under versions that have no dynamic tree (reference/imds.md, section 1).
+/// under versions that have no dynamic tree (docs/reference/metadata.md, "Listings").
 const TOP: [&str; 3] = ["dynamic", "meta-data", "user-data"];
 
 /// The names in a directory, in the order of their listing: by rank, then by name. Each with the

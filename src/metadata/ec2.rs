@@ -1,5 +1,5 @@
-//! Which request gets which answer, and why: the order of checks (design, D3), a plain function that
-//! knows no socket and never waits.
+//! Which request gets which answer, and why: the order of checks (docs/architecture.md, D3), a
+//! plain function that knows no socket and never waits.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use crate::role::RoleDelivery;
 use crate::version::Version;
 
 const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
-/// The field of answers; EC2 capitalises it so (reference/imds.md, section 4).
+/// The field of answers; EC2 capitalises it so (docs/reference/metadata.md, "Headers").
 const TTL_FIELD: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 const TOKEN_PATH: &str = "/latest/api/token";
 /// What a client gets that is to stumble over its parser.
 const WRONG_JSON: &str = "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : ";
-/// What `Allow` says at the token path, and everywhere else (reference/imds.md, section 2).
+/// What `Allow` says at the token path, and everywhere else (docs/reference/metadata.md,
+/// "Methods").
 const TOKEN_METHODS: &str = "OPTIONS, PUT";
 const READ_METHODS: &str = "OPTIONS, GET, HEAD";
 
@@ -34,8 +35,9 @@ pub fn admits(snapshot: &Snapshot, request: &Request) -> bool {
     snapshot.config.endpoint_enabled && snapshot.config.rules.admit_request(request)
 }
 
-/// Whether tokens are issued at `path`: a PUT may have a slash behind it (reference/imds.md,
-/// section 2). What other methods get there nobody saw, so that is a path like any other.
+/// Whether tokens are issued at `path`: a PUT may have a slash behind it
+/// (docs/reference/metadata.md, "Token"). What other methods get there nobody saw, so that is a
+/// path like any other.
 fn issues_tokens(path: &str) -> bool {
     path.strip_suffix('/').unwrap_or(path) == TOKEN_PATH
 }
@@ -168,7 +170,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// `PUT /latest/api/token` (reference/imds.md, section 2).
+    /// `PUT /latest/api/token` (docs/reference/metadata.md, "Token").
     fn issue_token(&self) -> Reply {
         let (instance, request) = (self.instance, self.request);
         if request.has_field("X-Forwarded-For") {

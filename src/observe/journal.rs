@@ -16,7 +16,7 @@ pub const MAX_ENTRIES: usize = 10_000;
 /// Bytes that are kept of a text that a client sent.
 pub const MAX_TEXT: usize = 256;
 /// What every session token begins with, and how many characters of base64url it has before its
-/// padding (reference/imds.md, section 2).
+/// padding (docs/reference/metadata.md, "Token").
 const TOKEN_START: &str = "AQAE";
 const TOKEN_LENGTH: usize = 54;
 

@@ -1,5 +1,5 @@
 //! What STS answers to AssumeRole: the XML taken apart and errors sorted by what helps against them
-//! (reference/credentials.md, sections 3 and 4). No sockets, no clock.
+//! (docs/reference/sts.md, "Response", "Errors"). No sockets, no clock.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl CallError {
         }
     }
 
-    /// Whether a clock that is off can be the reason (reference/credentials.md, section 6).
+    /// Whether a clock that is off can be the reason (docs/reference/sts.md, "Clocks").
     pub(super) fn may_be_the_clock(&self) -> bool {
         matches!(
             self.code.as_str(),

@@ -14,7 +14,7 @@ pub struct RoleArn {
 /// Why a text is no role ARN.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadArn {
-    /// Not 20..=2048 characters (reference/credentials.md, section 2).
+    /// Not 20..=2048 characters (docs/reference/sts.md, "Request").
     Length(usize),
     /// Not of the form of an IAM ARN.
     Form,

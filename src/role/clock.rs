@@ -1,6 +1,6 @@
-//! The time as STS sees it (design, D9): the wall clock plus a correction measured from STS's
-//! `Date`. Everything in this room that signs, schedules or judges an expiry asks here, and says
-//! itself at which [`Moment`].
+//! The time as STS sees it (docs/architecture.md, D9): the wall clock plus a correction measured
+//! from STS's `Date`. Everything in this room that signs, schedules or judges an expiry asks here,
+//! and says itself at which [`Moment`].
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! The two versions of the protocol as far as credentials are concerned: EC2 hands out others to
-//! who asks without a token, so that the cloud can tell them apart (reference/imds.md, section 7).
+//! who asks without a token, so that the cloud can tell them apart (docs/reference/metadata.md,
+//! "Credentials documents").
 
 /// How credentials are asked for; IAM's `ec2:RoleDelivery` says `1.0` or `2.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Where STS is: the regional endpoint of each partition (reference/credentials.md, section 1), or
+//! Where STS is: the regional endpoint of each partition (docs/reference/sts.md, "Endpoint"), or
 //! the one a user names.
 
 use std::net::IpAddr;

@@ -32,7 +32,7 @@ impl Static {
         let message = match code {
             FailureCode::Failed => "The credentials of the role could not be had".to_owned(),
             FailureCode::InstanceProfileNotFound => "The instance profile was not found".to_owned(),
-            // EC2's own words (reference/imds.md, section 7).
+            // EC2's own words (docs/reference/metadata.md, "Credentials documents").
             FailureCode::AssumeRoleUnauthorizedAccess => format!(
                 "EC2 cannot assume the role {role}.  Please see documentation at \
                  http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html."

@@ -1,5 +1,6 @@
-//! A role's credentials, written down or obtained from STS and kept valid (design, D6). [`Role`] is
-//! the whole of it for the rooms above, [`Source`] what the configuration makes of it.
+//! A role's credentials, written down or obtained from STS and kept valid (docs/architecture.md,
+//! D6). [`Role`] is the whole of it for the rooms above, [`Source`] what the configuration makes of
+//! it.
 
 mod answer;
 mod arn;

@@ -1,6 +1,6 @@
-//! When STS is asked, signed by what, and what its answers change (design, D6): a machine of events
-//! and moments that reads no clock, sends nothing and writes nothing. [`Renewal::step`] says what is
-//! to be done; `worker` does it.
+//! When STS is asked, signed by what, and what its answers change (docs/architecture.md, D6): a
+//! machine of events and moments that reads no clock, sends nothing and writes nothing.
+//! [`Renewal::step`] says what is to be done; `worker` does it.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! When STS is asked next: plain functions of times and a random number (design D6).
+//! When STS is asked next: plain functions of times and a random number (docs/architecture.md, D6).
 
 use std::time::Duration;
 

@@ -82,7 +82,7 @@ impl From<serde_json::Error> for BadCredentials {
 }
 
 impl Credentials {
-    /// Reads the JSON of `POST /bootstrap/creds` (reference/credentials.md, section 9):
+    /// Reads the JSON of `POST /bootstrap/creds` (docs/reference/sts.md, "The earlier Go daemon"):
     /// `AccessKeyId`, `SecretAccessKey` and `Token` or, as `aws configure export-credentials`
     /// writes it, `SessionToken`. A token that is absent, `null` or empty is none; other keys are
     /// ignored.

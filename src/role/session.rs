@@ -77,7 +77,7 @@ impl Failure {
     }
 }
 
-/// The codes of EC2's failure documents (reference/imds.md, section 7).
+/// The codes of EC2's failure documents (docs/reference/metadata.md, "Credentials documents").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCode {
     Failed,

@@ -5,7 +5,7 @@ use std::fmt;
 use super::delivery::ForV1;
 
 /// What the configuration says, not yet checked. Missing and `null` are `None`; callers make
-/// `None` of empty texts too (design D4).
+/// `None` of empty texts too (docs/architecture.md, D4).
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub arn: String,

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, header form (reference/credentials.md, section 5). Knows nothing of
+//! AWS Signature Version 4, header form (docs/reference/sts.md, "Signing"). Knows nothing of
 //! STS or sockets: it signs exactly the headers it is given.
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,5 +1,5 @@
-//! The checks that make a [`Spec`] of [`Settings`], done once (limits: reference/credentials.md,
-//! section 2).
+//! The checks that make a [`Spec`] of [`Settings`], done once (limits: docs/reference/sts.md,
+//! "Request").
 
 use std::fmt;
 use std::time::Duration;

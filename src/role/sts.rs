@@ -97,7 +97,7 @@ impl Client {
         })
     }
 
-    /// The body of the request for a session of that name (reference/credentials.md, section 2).
+    /// The body of the request for a session of that name (docs/reference/sts.md, "Request").
     pub(super) fn form(&self, session_name: &str) -> String {
         let spec = &self.spec;
         let mut form = "Action=AssumeRole&Version=2011-06-15".to_owned();
