@@ -10,7 +10,9 @@ mod meaning;
 mod running;
 mod snapshot;
 mod token;
+mod token_store;
 mod tree;
+mod ttl;
 
 pub use changes::{Change, Refused};
 pub use events::{Closed, MAX_EVENTS, Phase, parse_closing};
@@ -18,5 +20,6 @@ pub use faults::{Injection, MAX_FAULTS, forced_status};
 pub use meaning::Meaning;
 pub use running::Instance;
 pub use snapshot::Snapshot;
-pub use token::{MAX_TTL_SECONDS, TOKEN, Tokens, Ttl};
+pub use token::{TOKEN, Tokens};
 pub use tree::{Conflict, Found, Leaf, Leaves, Reader, Tree};
+pub use ttl::Ttl;

@@ -1,43 +1,22 @@
 //! Session tokens of IMDSv2: what they look like, issued with a lifetime, forgotten when it is over.
 
-mod store;
-
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
+use super::token_store::{Rest, Store};
+use super::ttl::Ttl;
 use crate::clock::SECOND_US;
-use store::{Rest, Store};
 
 /// The field that carries a token.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
-/// The longest life of a token, six hours (docs/reference/metadata.md, "Token").
-pub const MAX_TTL_SECONDS: u16 = 21600;
 /// Characters of a token, as on EC2: 40 bytes in padded base64url that begins `AQAE`.
 const TOKEN_LENGTH: usize = 56;
 const PREFIX: [u8; 3] = [1, 0, 4];
 /// How many of them are random: the first 16 are the token's key, the others its rest.
 const RANDOM: usize = 16 + size_of::<Rest>();
-
-/// A token's lifetime, 0..=[`MAX_TTL_SECONDS`] seconds. With 0 it is dead at once, as on EC2
-/// (docs/reference/metadata.md, "Token").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ttl(u16);
-
-impl Ttl {
-    /// Parses the value of `X-aws-ec2-metadata-token-ttl-seconds`: decimal digits alone.
-    pub fn parse(text: &str) -> Option<Ttl> {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let seconds = text.parse().ok().filter(|_| digits)?;
-        (seconds <= MAX_TTL_SECONDS).then_some(Ttl(seconds))
-    }
-
-    pub fn seconds(self) -> u32 {
-        self.0.into()
-    }
-}
 
 /// A token at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +34,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    fn lock(&self) -> MutexGuard<'_, Store> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,7 +97,7 @@ fn split(bytes: &[u8; PREFIX.len() + RANDOM]) -> (u128, Rest) {
 
 #[cfg(test)]
 impl Tokens {
-    fn remaining(&self, token: &str, now_us: i64) -> Option<u32> {
+    pub(super) fn remaining(&self, token: &str, now_us: i64) -> Option<u32> {
         self.look(token, now_us)?.remaining_s
     }
 
@@ -137,30 +116,6 @@ mod tests {
 
     fn ttl(seconds: u32) -> Ttl {
         Ttl::parse(&seconds.to_string()).unwrap()
-    }
-
-    #[test]
-    fn a_lifetime_is_0_to_21600_in_digits() {
-        for (text, seconds) in [
-            ("0", Some(0)),
-            ("1", Some(1)),
-            ("21600", Some(21600)),
-            ("060", Some(60)),
-        ] {
-            assert_eq!(Ttl::parse(text).map(Ttl::seconds), seconds);
-        }
-        for text in [
-            "",
-            "-5",
-            "+60",
-            "21601",
-            "1_000",
-            "60.5",
-            " 60",
-            "99999999999",
-        ] {
-            assert_eq!(Ttl::parse(text), None, "{text:?}");
-        }
     }
 
     #[test]

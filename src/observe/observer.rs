@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::journal::{Entry, Journal, Text};
 use super::outcome::{Outcome, Protocol};
-use super::verdicts::{Findings, Seen, Verdicts};
+use super::verdict::Seen;
+use super::verdicts::{Findings, Verdicts};
 use crate::clock::Clock;
 use crate::date::Date;
 use crate::http::Request;

@@ -1,5 +1,8 @@
 //! The rules, case by case, and the bounds.
 
+use std::time::Duration;
+
+use super::super::outcome::Outcome;
 use super::*;
 use std::net::Ipv4Addr;
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::Ttl;
+use super::ttl::Ttl;
 use crate::clock::SECOND_US;
 
 /// Live tokens of one client address; beyond them one of its own goes: the oldest that was never

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Seen, Verdict};
+use super::verdict::{Seen, Verdict};
 use crate::instance::Meaning;
 
 /// Tokens from which on a client can be blamed for asking one a read.
