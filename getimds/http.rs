@@ -48,11 +48,12 @@ impl Error {
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
-        use io::ErrorKind::*;
         match error.kind() {
-            WouldBlock | TimedOut => Error::TimedOut,
-            ConnectionReset | ConnectionAborted | BrokenPipe => Error::Closed,
-            UnexpectedEof => Error::CutShort,
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Error::Closed,
+            io::ErrorKind::UnexpectedEof => Error::CutShort,
             _ => Error::Socket(error),
         }
     }
@@ -134,7 +135,8 @@ impl Client {
         let mut last = io::ErrorKind::TimedOut.into();
         for (index, &address) in self.addresses.iter().enumerate() {
             // A share of zero is an error that would hide the one before it.
-            let share = left() / (self.addresses.len() - index) as u32;
+            let others = u32::try_from(self.addresses.len() - index).unwrap_or(u32::MAX);
+            let share = left() / others;
             match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
                 Ok(stream) => {
                     self.addresses = vec![address];

@@ -45,7 +45,8 @@ impl Clock {
     /// life of a token, which in milliseconds would end up to one of them early. Only differences
     /// mean anything.
     pub fn monotonic_us(&self) -> i64 {
-        self.started.elapsed().as_micros() as i64 + self.offset_ms() * 1000
+        let elapsed_us = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        elapsed_us.saturating_add(self.offset_ms() * 1000)
     }
 
     /// How far it is ahead of real time, in milliseconds.

@@ -49,7 +49,8 @@ impl Date {
 
     /// Whole milliseconds since 1970, the rest cut.
     pub fn unix_ms(self) -> i64 {
-        (self.0.unix_timestamp_nanos().div_euclid(1_000_000)) as i64
+        let second = self.0.unix_timestamp();
+        second * 1000 + i64::from(self.0.millisecond())
     }
 
     /// Reads a date of RFC 3339, whatever its offset.

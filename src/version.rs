@@ -40,11 +40,11 @@ pub const LATEST: &str = "latest";
 
 /// One of [`DATED`]; the later is the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(u8);
+pub struct Version(usize);
 
 impl Version {
     pub const FIRST: Version = Version(0);
-    pub const NEWEST: Version = Version(DATED.len() as u8 - 1);
+    pub const NEWEST: Version = Version(DATED.len() - 1);
 
     /// The version that a path's first segment names.
     pub fn parse(segment: &str) -> Option<Version> {
@@ -52,7 +52,7 @@ impl Version {
             return Some(Version::NEWEST);
         }
         let index = DATED.binary_search(&segment).ok()?;
-        Some(Version(index as u8))
+        Some(Version(index))
     }
 
     /// The first version with something that the documentation dates `introduced`: the first that
@@ -62,7 +62,7 @@ impl Version {
         while is_before(DATED[index], introduced) {
             index += 1;
         }
-        Version(index as u8)
+        Version(index)
     }
 }
 
@@ -87,8 +87,8 @@ mod tests {
     fn every_version_is_found_by_its_name_and_no_other_is() {
         assert!(DATED.is_sorted());
         for (index, name) in DATED.iter().enumerate() {
-            assert_eq!(Version::parse(name), Some(Version(index as u8)));
-            assert_eq!(Version::since(name), Version(index as u8));
+            assert_eq!(Version::parse(name), Some(Version(index)));
+            assert_eq!(Version::since(name), Version(index));
         }
         assert_eq!(Version::parse("latest"), Version::parse("2026-04-15"));
         for name in [

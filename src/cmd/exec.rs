@@ -127,7 +127,7 @@ pub fn until_it_ends(
     report: &Report,
 ) -> u8 {
     if let Some(signal) = wait_for_role(mock.instance.role().as_deref(), signals) {
-        return BY_SIGNAL + signal as u8;
+        return by_signal(signal);
     }
     let mut child = match process(line, endpoints).spawn() {
         Ok(child) => child,
@@ -230,11 +230,16 @@ fn wait(child: &mut Child, signals: &mut Signals) -> u8 {
     }
 }
 
+fn by_signal(signal: i32) -> u8 {
+    // No system has more than 127.
+    BY_SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(u8::MAX))
+}
+
 fn exit_status(status: ExitStatus) -> u8 {
     match (status.code(), status.signal()) {
-        (_, Some(signal)) => BY_SIGNAL + signal as u8,
+        (_, Some(signal)) => by_signal(signal),
         // Of eight bits, and there is one where no signal is.
-        (code, None) => code.unwrap_or_default() as u8,
+        (code, None) => u8::try_from(code.unwrap_or_default()).unwrap_or(u8::MAX),
     }
 }
 

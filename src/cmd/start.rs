@@ -41,7 +41,7 @@ pub fn start_lines(
         lines.push(format!("admin service running on http://{address}"));
     }
     if let Some(Endpoints { metadata, .. }) = person {
-        lines.push(format!("export {}=http://{metadata}/", ENDPOINT));
+        lines.push(format!("export {ENDPOINT}=http://{metadata}/"));
     }
     Ok(lines)
 }

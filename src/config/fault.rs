@@ -104,7 +104,7 @@ const EFFECTS: [&str; 9] = [
     "expired-token",
     "wrong-json",
 ];
-const STATUS: std::ops::RangeInclusive<u64> = 100..=999;
+const EXPECTED_STATUS: &str = "a status (100..999)";
 /// The longest delay and the longest life of a fault.
 const MAX_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -163,14 +163,13 @@ fn effect(fault: &Section, name: &str) -> Option<Effect> {
         "status" => match fault.get("status") {
             None if fault.get("sequence").is_some() => Effect::Status(503),
             _ => {
-                let status = count("status", *STATUS.start(), "a status (100..999)")?;
-                if !STATUS.contains(&status) {
-                    fault.problem(
-                        "status",
-                        format!("expected a status (100..999), found {status}"),
-                    );
+                let given = count("status", 0, EXPECTED_STATUS)?;
+                let status = as_status(given);
+                if status.is_none() {
+                    let what = format!("expected {EXPECTED_STATUS}, found {given}");
+                    fault.problem("status", what);
                 }
-                Effect::Status(status as u16)
+                Effect::Status(status?)
             }
         },
         "delay" => Effect::Delay {
@@ -200,6 +199,12 @@ fn effect(fault: &Section, name: &str) -> Option<Effect> {
     })
 }
 
+/// The status that a number is.
+pub(super) fn as_status(number: u64) -> Option<u16> {
+    let status = u16::try_from(number).ok();
+    status.filter(|status| (100..=999).contains(status))
+}
+
 /// Steps are a status, `"ok"`, or the name of an effect that needs no number; the fault's own
 /// effect may be named too.
 fn sequence(fault: &Section, name: &str, effect: Effect) -> Option<Sequence> {
@@ -215,9 +220,9 @@ fn sequence(fault: &Section, name: &str, effect: Effect) -> Option<Sequence> {
     }
     let mut steps = Vec::new();
     for (place, item) in items {
-        let status = item.as_u64().filter(|status| STATUS.contains(status));
+        let status = item.as_u64().and_then(as_status);
         let step = match (status, item.as_str()) {
-            (Some(status), _) => Some(Effect::Status(status as u16)),
+            (Some(status), _) => Some(Effect::Status(status)),
             (None, Some("ok")) => None,
             (None, Some("reset")) => Some(Effect::Reset),
             (None, Some("no-answer")) => Some(Effect::NoAnswer),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::category::{self, DYNAMIC, INTERFACE, META_DATA, Values};
 use super::event::EventSpec;
 use super::facts::{self, Facts, Interface};
-use super::fault::FaultSpec;
+use super::fault::{FaultSpec, as_status};
 use super::given::{SshKey, ssh_public_keys, tags, user_data};
 use super::paths::{Changes, by_path, changes};
 use super::report::{Problem, Report, Section};
@@ -165,9 +165,9 @@ impl Config {
                 top,
                 "force_status",
                 "a status (100..999), or 0 for none",
-                |value| {
-                    let status = value.as_u64()?;
-                    matches!(status, 0 | 100..=999).then_some(status as u16)
+                |value| match value.as_u64()? {
+                    0 => Some(0),
+                    number => as_status(number),
                 },
             ),
             events: objects(top, "events", EventSpec::read),
@@ -246,8 +246,11 @@ fn allow_from(top: &Section) -> Vec<IpNet> {
 fn hop_limit(top: &Section) -> Option<u8> {
     let key = "http_put_response_hop_limit";
     let limit = top.number(key)?;
-    if !(1..=64).contains(&limit) {
+    let hops = u8::try_from(limit)
+        .ok()
+        .filter(|hops| (1..=64).contains(hops));
+    if hops.is_none() {
         top.problem(key, format!("expected 1..64, found {limit}"));
     }
-    Some(limit as u8)
+    hops
 }

@@ -56,7 +56,7 @@ impl Body {
             line: Vec::new(),
             overhead: 0,
             length: 0,
-            kept: is_kept.then(|| Zeroizing::new(Vec::with_capacity(room as usize))),
+            kept: is_kept.then(|| Zeroizing::new(Vec::with_capacity(as_usize(room)))),
         }
     }
 
@@ -80,7 +80,7 @@ impl Body {
         let mut rest = bytes;
         while !self.is_complete() && !rest.is_empty() {
             if let Part::Data { left, is_chunk } = &mut self.part {
-                let (data, behind) = rest.split_at(rest.len().min(*left as usize));
+                let (data, behind) = rest.split_at(rest.len().min(as_usize(*left)));
                 if let Some(kept) = &mut self.kept {
                     kept.extend_from_slice(data);
                 }
@@ -154,6 +154,11 @@ fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
         .ok()
         .filter(|&size| size <= MAX_BODY)
         .ok_or(Refusal::BodyTooLarge)
+}
+
+/// As far as memory reaches.
+fn as_usize(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -90,7 +90,8 @@ mod linux {
             };
             let end = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
             ready.extend(events[..count].iter().map(|event| Event {
-                key: event.data() as usize,
+                // It is one that was given as usize.
+                key: usize::try_from(event.data()).unwrap_or(usize::MAX),
                 is_end: event.events().intersects(end),
             }));
             Ok(())

@@ -19,7 +19,7 @@ pub fn add(config: &Config, leaves: &mut Leaves) {
         // The one leaf that ends with a line's end (docs/reference/metadata.md, "Listings").
         let line = format!("{}\n", key.openssh_key.trim_end());
         leaves.text(format!("{directory}/openssh-key"), line);
-        leaves.rank(&directory, index as u32);
+        leaves.rank(&directory, index);
         leaves.label(directory, format!("{index}={}", key.name));
     }
     if let Some(tags) = &config.tags {
@@ -64,7 +64,7 @@ pub fn put(path: &str, bytes: impl Into<Vec<u8>>, leaves: &mut Leaves) {
     // Clients split each line of this listing at a `=`.
     if let Some(below) = path.strip_prefix("meta-data/public-keys/")
         && let Some((name, _)) = below.split_once('/')
-        && let Ok(index) = name.parse::<u32>()
+        && let Ok(index) = name.parse::<usize>()
         && let key = format!("meta-data/public-keys/{name}")
         && !leaves.has_label(&key)
     {

@@ -62,8 +62,9 @@ impl Tokens {
         let left_us = expires_us - now_us;
         let issued_us = expires_us - i64::from(ttl_seconds) * SECOND_US;
         Some(Standing {
-            remaining_s: (left_us > 0)
-                .then(|| left_us.div_euclid(SECOND_US) as u32 + u32::from(left_us % SECOND_US > 0)),
+            remaining_s: u32::try_from((left_us + SECOND_US - 1).div_euclid(SECOND_US))
+                .ok()
+                .filter(|seconds| *seconds > 0),
             age_s: (now_us - issued_us).div_euclid(SECOND_US),
         })
     }

@@ -111,8 +111,9 @@ impl Store {
                 index
             }
             None => {
+                let index = u32::try_from(self.entries.len()).unwrap_or(NONE);
                 self.entries.push(entry);
-                self.entries.len() as u32 - 1
+                index
             }
         };
         self.link(index);

@@ -81,7 +81,7 @@ impl fmt::Display for Conflict {
 #[derive(Clone, Default)]
 struct Place {
     /// Listings are in this order, then by name.
-    rank: Option<u32>,
+    rank: Option<usize>,
     label: Option<String>,
     unlisted: bool,
 }
@@ -121,7 +121,7 @@ impl Leaves {
     }
 
     /// Puts the name at `path` at that rank of its listing instead of the alphabet's.
-    pub fn rank(&mut self, path: impl Into<String>, rank: u32) {
+    pub fn rank(&mut self, path: impl Into<String>, rank: usize) {
         self.places.entry(path.into()).or_default().rank = Some(rank);
     }
 
@@ -148,7 +148,7 @@ impl Leaves {
             |content_type, body: &[u8]| Arc::new(Entity::new(content_type, Some(produced), body));
         let mut items = HashMap::new();
         let mut listings: BTreeMap<&str, Names> = BTreeMap::new();
-        let top = TOP.map(|name| ((u32::MAX, name), (Version::FIRST, name.to_owned())));
+        let top = TOP.map(|name| ((usize::MAX, name), (Version::FIRST, name.to_owned())));
         listings.insert("", top.into());
         for (path, leaf) in &self.leaves {
             let since = since(path);
@@ -183,7 +183,7 @@ impl Leaves {
                 let place = self.places.get(child).cloned().unwrap_or_default();
                 let names = listings.entry(parent).or_default();
                 if !place.unlisted {
-                    let key = (place.rank.unwrap_or(u32::MAX), name);
+                    let key = (place.rank.unwrap_or(usize::MAX), name);
                     let slash = if is_directory { "/" } else { "" };
                     let label = || place.label.unwrap_or_else(|| format!("{name}{slash}"));
                     let (first, _) = names.entry(key).or_insert_with(|| (since, label()));
@@ -226,7 +226,7 @@ const TOP: [&str; 3] = ["dynamic", "meta-data", "user-data"];
 
 /// The names in a directory, in the order of their listing: by rank, then by name. Each with the
 /// first version that has it and how it is listed.
-type Names<'a> = BTreeMap<(u32, &'a str), (Version, String)>;
+type Names<'a> = BTreeMap<(usize, &'a str), (Version, String)>;
 
 struct Item {
     /// The first version that has it.

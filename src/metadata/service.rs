@@ -84,9 +84,10 @@ impl Service for MetadataService {
                 line.extend_from_slice(method.as_bytes());
                 line.push(b' ');
                 log::escape(target, line);
-                let digits = [status / 100, status / 10 % 10, status % 10];
                 line.extend_from_slice(b" -> ");
-                line.extend(digits.map(|digit| b'0' + digit as u8));
+                for digit in [status / 100, status / 10, status] {
+                    line.push(b"0123456789"[usize::from(digit % 10)]);
+                }
             });
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::journal::{Entry, Journal, Text};
 use super::outcome::{Outcome, Protocol};
@@ -83,7 +83,7 @@ impl Observer {
             status: outcome.status,
             imds: outcome.protocol,
             token_age_s: outcome.token_age_s,
-            duration_ms: (now - arrival.at).as_micros() as u64 as f64 / 1000.0,
+            duration_ms: milliseconds(now - arrival.at),
             fault: outcome.fault,
             user_agent: request.field("User-Agent").map(Text::new),
         };
@@ -129,4 +129,10 @@ impl Observer {
         state.journal.clear();
         state.verdicts.clear();
     }
+}
+
+/// Milliseconds, as exact as a microsecond.
+fn milliseconds(duration: Duration) -> f64 {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    micros as f64 / 1000.0
 }
