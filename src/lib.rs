@@ -4,6 +4,9 @@
 //! services, [`mock`] puts the parts together. The two binaries, the tests and the benches use
 //! them.
 
+// Tests make small numbers of random ones.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_sign_loss))]
+
 pub mod access;
 pub mod admin;
 pub mod clock;

@@ -1,48 +1,33 @@
 //! A request that reads a value allocates nothing: what it needs was prepared when the
 //! configuration was loaded. Alone in its process, since it counts every allocation.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use imds_mock::config::{Config, Source};
 use imds_mock::http::{self, Limits};
 use imds_mock::mock::{Mock, Parts, Serving};
 use serde_json::{Value, json};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations since the start, also those that grew one.
+fn allocations() -> usize {
+    let stats = INSTRUMENTED_SYSTEM.stats();
+    stats.allocations + stats.reallocations
+}
 
 /// Requests before counting, so that buffers have their size and the date is formatted.
-const WARM_UP: u64 = 100;
-const REQUESTS: u64 = 1000;
+const WARM_UP: usize = 100;
+const REQUESTS: usize = 1000;
 /// The date is formatted anew each second; this much may happen while a thousand requests pass.
-const DATES: u64 = 20;
+const DATES: usize = 20;
 
 fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> usize {
     stream.write_all(request).expect("it takes a request");
@@ -115,11 +100,11 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
         for _ in 0..WARM_UP {
             exchange(&mut stream, get.as_bytes(), &mut answer);
         }
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         for _ in 0..REQUESTS {
             exchange(&mut stream, get.as_bytes(), &mut answer);
         }
-        let made = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let made = allocations() - before;
         assert!(
             made <= DATES,
             "{path}: {made} allocations in {REQUESTS} requests"

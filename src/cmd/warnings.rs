@@ -14,7 +14,10 @@ pub fn warn_of_exposure(config: &Config, options: &Options) {
         .iter()
         .any(|address| !address.ip().is_loopback());
     let role = config.role.as_ref();
-    if role.is_some_and(|role| role.has_keys()) && open && config.rules.allow_from.is_empty() {
+    if role.is_some_and(imds_mock::role::Source::has_keys)
+        && open
+        && config.rules.allow_from.is_empty()
+    {
         warn("the configured credentials are for whoever reaches this address");
     }
     if options.user.is_none() && options.command.is_none() && privileges::is_root() {

@@ -133,7 +133,7 @@ pub(super) fn percent_encode(text: &str, kept: &str) -> String {
     for byte in text.bytes() {
         match char::from(byte) {
             c if c.is_ascii_alphanumeric() || "-_.~".contains(c) || kept.contains(c) => {
-                encoded.push(c)
+                encoded.push(c);
             }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
