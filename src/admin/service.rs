@@ -74,12 +74,12 @@ impl Admin {
     /// Why the caller may not, if so (docs/architecture.md, D7).
     fn denial(&self, request: &Request) -> Option<Reply> {
         let rules = &self.instance.snapshot().config.rules;
-        if !rules.is_no_web_page(request) {
+        if !rules.is_no_web_page(request.host, request.has_field("Origin")) {
             let what = "this Host or Origin is not one of ours; add the name to \"allowed_hosts\"";
             return Some(error(403, what));
         }
         match &self.secret {
-            Some(secret) if secret.is_presented(request) => None,
+            Some(secret) if secret.is_presented(request.field("Authorization")) => None,
             Some(_) => Some(error(
                 403,
                 "present the secret: Authorization: Bearer SECRET",

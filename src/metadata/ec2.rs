@@ -32,7 +32,9 @@ pub struct Answer {
 
 /// Whether a request is looked at, or refused whatever it asks.
 pub fn admits(snapshot: &Snapshot, request: &Request) -> bool {
-    snapshot.config.endpoint_enabled && snapshot.config.rules.admit_request(request)
+    let config = &snapshot.config;
+    config.endpoint_enabled
+        && (config.rules).admit_request(request.host, request.has_field("Origin"))
 }
 
 /// Whether tokens are issued at `path`: a PUT may have a slash behind it

@@ -35,7 +35,12 @@ impl Service for MetadataService {
     }
 
     fn admits(&self, caller: Caller) -> bool {
-        let admitted = self.instance.snapshot().config.rules.admit(caller);
+        let admitted = self
+            .instance
+            .snapshot()
+            .config
+            .rules
+            .admit(caller.address, caller.is_local);
         if !admitted && self.refused.first_time(caller.address) {
             let address = caller.address;
             (self.report)(&format!(
