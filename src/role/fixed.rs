@@ -29,15 +29,7 @@ pub enum Static {
 impl Static {
     /// A failure on purpose, of the role of that name.
     pub fn failing(code: FailureCode, role: &str) -> Static {
-        let message = match code {
-            FailureCode::Failed => "The credentials of the role could not be had".to_owned(),
-            FailureCode::InstanceProfileNotFound => "The instance profile was not found".to_owned(),
-            // EC2's own words (docs/reference/metadata.md, "Credentials documents").
-            FailureCode::AssumeRoleUnauthorizedAccess => format!(
-                "EC2 cannot assume the role {role}.  Please see documentation at \
-                 http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html."
-            ),
-        };
+        let message = code.message(role);
         Static::Failing { code, message }
     }
 

@@ -423,13 +423,16 @@ impl Renewal {
 
     /// Makes an error known; a line only where it is another than before.
     fn failed(&mut self, kind: Kind, error: LastError) {
-        let code = match kind {
-            Kind::Denied => FailureCode::AssumeRoleUnauthorizedAccess,
-            _ => FailureCode::Failed,
+        let why = format!("AssumeRole failed: {error}");
+        let denied = FailureCode::AssumeRoleUnauthorizedAccess;
+        // What EC2 says, and behind it what only we know.
+        let (code, message) = match kind {
+            Kind::Denied => (denied, format!("{} {why}", denied.message(&self.role))),
+            _ => (FailureCode::Failed, why),
         };
         self.state.failure = Arc::new(Failure {
             code,
-            message: format!("AssumeRole failed: {error}"),
+            message,
             last_updated: self.time(),
         });
         let last = self.state.last_error.replace(error.clone());

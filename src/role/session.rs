@@ -105,6 +105,19 @@ impl FailureCode {
             FailureCode::AssumeRoleUnauthorizedAccess => "AssumeRoleUnauthorizedAccess",
         }
     }
+
+    /// What `Message` says of the role of that name.
+    pub fn message(self, role: &str) -> String {
+        match self {
+            FailureCode::Failed => "The credentials of the role could not be had".to_owned(),
+            FailureCode::InstanceProfileNotFound => "The instance profile was not found".to_owned(),
+            // EC2's own words (docs/reference/metadata.md, "Credentials documents").
+            FailureCode::AssumeRoleUnauthorizedAccess => format!(
+                "EC2 cannot assume the role {role}.  Please see documentation at \
+                 http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html."
+            ),
+        }
+    }
 }
 
 /// What there is now.

@@ -30,7 +30,9 @@ fn access_denied_is_the_unauthorized_failure_and_is_retried_slowly() {
     assert_eq!(code, FailureCode::AssumeRoleUnauthorizedAccess);
     assert_eq!(
         message,
-        "AssumeRole failed: AccessDenied: HTTP 403, as the test wanted"
+        "EC2 cannot assume the role app.  Please see documentation at \
+         http://docs.amazonwebservices.com/IAM/latest/UserGuide/RolesTroubleshooting.html. \
+         AssumeRole failed: AccessDenied: HTTP 403, as the test wanted"
     );
     assert_eq!(started.role.phase(), Phase::Failed);
     let status = started.verbose();
