@@ -71,7 +71,12 @@ fn one_leading_slash(path: &str) -> &str {
 /// `path` as EC2 understands it (docs/reference/metadata.md, "Paths"); one that no resource can
 /// have is only freed of runs of slashes, and keeps its escapes.
 fn normalized(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
+    let mut before = 0;
+    let means_itself = path.bytes().all(|byte| {
+        let after_slash = std::mem::replace(&mut before, byte) == b'/';
+        byte != b'%' && !(after_slash && matches!(byte, b'/' | b'.'))
+    });
+    if means_itself {
         return Cow::Borrowed(path);
     }
     let decoded = decoded(path);
