@@ -6,9 +6,11 @@
 
 pub mod catalogue;
 pub mod crawler;
+pub mod fake_server;
 pub mod http;
 pub mod live;
 pub mod random;
+pub mod sts;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

@@ -1,0 +1,181 @@
+//! A real role through the real binary: the administrative service, who may use it, and what the
+//! metadata service hands out meanwhile. STS is one on loopback that misbehaves on request.
+
+mod access;
+mod bootstrap;
+mod flags;
+mod life;
+mod reload;
+mod secrets;
+mod service;
+mod state_file;
+mod v1;
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use crate::common::sts::FakeSts;
+use crate::common::{Answer, Connection, Mock, PATIENCE, TempFile, imds_mock};
+use serde_json::{Value, json};
+
+const ARN: &str = "arn:aws:iam::123456789012:role/path/app";
+const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+const DOCUMENT: &str = "/latest/meta-data/iam/security-credentials/app";
+const CREDS: &str = "/bootstrap/creds";
+/// Sessions that no test sees renewed.
+const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A daemon with an admin service on loopback.
+struct Daemon {
+    mock: Mock,
+    /// To be written anew before a reload.
+    config: TempFile,
+}
+
+impl Deref for Daemon {
+    type Target = Mock;
+
+    fn deref(&self) -> &Mock {
+        &self.mock
+    }
+}
+
+/// A configuration whose role asks `sts`.
+fn with_role(sts: &FakeSts) -> Value {
+    json!({"region": "rack-9", "role": {"arn": ARN, "sts_endpoint": sts.url()}})
+}
+
+/// Starts a daemon that asks `sts`, with more arguments.
+fn start(sts: &FakeSts, arguments: &[&str]) -> Daemon {
+    start_with(&with_role(sts), arguments)
+}
+
+fn start_with(config: &Value, arguments: &[&str]) -> Daemon {
+    let config = TempFile::new(config.to_string());
+    let mut command = imds_mock();
+    command.arg("--config").arg(config.path());
+    command.args(["--port", "0", "--admin-host", "127.0.0.1"]);
+    command.args(["--admin-port", "0"]).args(arguments);
+    let mock = Mock::spawn(command, 2, None);
+    Daemon { mock, config }
+}
+
+impl Daemon {
+    fn admin(&self) -> SocketAddr {
+        self.addresses[1]
+    }
+
+    /// Asks the admin service without a body.
+    fn ask_admin(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
+        send(self.admin(), method, target, fields, b"")
+    }
+
+    /// Posts bootstrap credentials with that content type.
+    fn post_as(&self, content_type: Option<&str>, body: impl AsRef<[u8]>) -> Answer {
+        let fields = content_type.map(|value| ("Content-Type", value));
+        send(self.admin(), "POST", CREDS, fields.as_slice(), body)
+    }
+
+    /// Posts bootstrap credentials, which must be taken.
+    fn bootstrap(&self, key: &crate::common::sts::Key) {
+        let answer = self.post_as(Some("application/json"), key.json());
+        assert_eq!((answer.status, answer.text()), (200, ""));
+    }
+
+    /// Posts `key` and waits until it has assumed the role.
+    fn assume_with(&self, key: &crate::common::sts::Key) {
+        self.bootstrap(key);
+        self.wait_for(&format!("signed by {}", key.id));
+    }
+
+    fn status(&self) -> bool {
+        let answer = self.ask_admin("GET", "/status", &[]);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("Content-Type"), Some("application/json"));
+        match answer.text().trim_end() {
+            "true" => true,
+            "false" => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn verbose(&self) -> Value {
+        let answer = self.ask_admin("GET", "/status?verbose", &[]);
+        assert_eq!(answer.status, 200);
+        serde_json::from_slice(&answer.body).expect("JSON")
+    }
+
+    /// The role document, whatever it says.
+    fn document(&self) -> Value {
+        serde_json::from_str(&self.text(DOCUMENT)).expect("JSON")
+    }
+
+    /// The key id in the role document, which must have one.
+    fn served(&self) -> String {
+        let document = self.document();
+        let id = document["AccessKeyId"].as_str();
+        id.unwrap_or_else(|| panic!("{document}")).to_owned()
+    }
+
+    /// Writes `config` and has it read.
+    fn reload(&self, config: &Value) {
+        self.write(config.to_string());
+        self.signal("HUP");
+    }
+
+    /// Replaces its file at once, as a careful editor does.
+    fn write(&self, config: impl AsRef<[u8]>) {
+        let new = self.config.path().with_extension("new");
+        std::fs::write(&new, config).expect("the directory is ours");
+        std::fs::rename(&new, self.config.path()).expect("the file is ours");
+    }
+}
+
+/// One request on a connection of its own.
+fn send(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let body = body.as_ref();
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    if !fields.iter().any(|(name, _)| *name == "Host") {
+        text.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in fields {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() || method == "POST" {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    let mut connection = Connection::open(address);
+    connection.send([text.as_bytes(), b"\r\n", body].concat());
+    connection.answer_to(method)
+}
+
+/// Holds an answer to the form of errors: that status, one line of JSON. Returns what it says.
+fn error_of(answer: &Answer, status: u16) -> String {
+    assert_eq!(answer.status, status, "{:?}", answer.text());
+    assert_eq!(answer.field("Content-Type"), Some("application/json"));
+    let text = answer.text();
+    assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+    assert!(text.ends_with('\n'), "{text:?}");
+    let error: Value = serde_json::from_str(text).expect("JSON");
+    let what = error["error"].as_str().expect("a text");
+    assert_eq!(error, json!({ "error": what }));
+    assert!(!what.is_empty());
+    what.to_owned()
+}
+
+/// Waits until `condition` holds.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
