@@ -9,6 +9,7 @@ pub mod crawler;
 pub mod fake_server;
 pub mod http;
 pub mod live;
+pub mod machine;
 pub mod random;
 pub mod sts;
 
@@ -22,12 +23,14 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use http::{Answer, Connection};
 
-/// Nothing a test waits for takes longer; past it the test fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing a test waits for takes longer; past it the test fails instead of hanging. Shorter than an
+/// idle connection lives, so that one which ends in time was ended for a reason.
+pub const PATIENCE: Duration = Duration::from_secs(25);
+pub const SECOND: Duration = Duration::from_secs(1);
 /// The field that carries a token, and the one that asks for it.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 pub const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -263,6 +266,16 @@ impl Mock {
         (status, took, self.collect_stderr())
     }
 
+    /// Tells it to stop: it ends well, and within the second that is promised, by the measure of a
+    /// daemon that has nothing to do. Returns its stderr.
+    pub fn stops_within_a_second(self, signal: &str) -> String {
+        let (status, took, stderr) = self.stop(signal);
+        assert_eq!(status.code(), Some(0), "{signal}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert_within_a_second(took);
+        stderr
+    }
+
     /// Its status once it has ended; `None` if it runs on for `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait(&mut self.child, limit)
@@ -310,6 +323,24 @@ impl Drop for Mock {
         let stderr = self.kill();
         assert_eq!(status.and_then(|s| s.code()), Some(0), "stderr: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// Asserts that a daemon which took so long to stop took a second at most, by the measure of one
+/// that has nothing to do.
+#[track_caller]
+pub fn assert_within_a_second(took: Duration) {
+    let (_, idle, _) = Mock::start(&json!({})).stop("TERM");
+    assert!(took < SECOND + idle * 20, "{took:?}, an idle one {idle:?}");
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

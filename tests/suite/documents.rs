@@ -105,7 +105,7 @@ fn the_documents_name_no_flag_that_is_not_there() {
     let mut known = words(&help(env!("CARGO_BIN_EXE_imds_mock")), "--");
     known.extend(words(&help(env!("CARGO_BIN_EXE_getimds")), "--"));
     // Of cargo and its benches, curl, tests/soak, unshare, useradd, bectl and the like.
-    let others = "all all-targets also bench bin check data-binary ignored lib locked net path \
+    let others = "all all-targets also bench bin check data-binary include-ignored lib locked net path \
         release seconds system test";
     known.extend(others.split_whitespace().map(str::to_owned));
     for (path, text) in documents() {

@@ -1,10 +1,10 @@
 //! What the admin service tells of clients: the journal of their requests, and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::http::request;
-use crate::common::{Mock, PATIENCE, TOKEN, TOKEN_TTL, TempFile};
+use crate::common::{Mock, TOKEN, TOKEN_TTL, TempFile, wait_until};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -122,10 +122,8 @@ fn a_request_that_gets_no_answer_is_in_the_journal() {
     );
     let mut waiting = mock.connect();
     waiting.send(request("GET", MAC, &[]));
-    let deadline = Instant::now() + PATIENCE;
-    let noted = std::iter::repeat_with(|| journal(&mock, ""));
-    let mut noted = noted.take_while(|_| Instant::now() < deadline);
-    let entries = noted.find(|entries| !entries.is_empty()).expect("an entry");
+    wait_until("an entry", || !journal(&mock, "").is_empty());
+    let entries = journal(&mock, "");
     assert_eq!(
         (&entries[0]["path"], &entries[0]["status"]),
         (&json!(MAC), &json!(0))
@@ -388,16 +386,11 @@ fn metrics_show_the_role() {
         mock.admin("POST", "/bootstrap/creds", key.json()).status,
         200
     );
-    let deadline = Instant::now() + PATIENCE;
-    let found = loop {
+    wait_until("two renewals", || {
         let found = metrics(&mock);
-        let renewed = found["role_renewals_total"] >= 2.0;
-        if renewed && state(&found) == "valid" {
-            break found;
-        }
-        assert!(Instant::now() < deadline, "{found:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+        found["role_renewals_total"] >= 2.0 && state(&found) == "valid"
+    });
+    let found = metrics(&mock);
     assert!(
         (0.0..=3.0).contains(&found["role_expiry_seconds"]),
         "{found:?}"

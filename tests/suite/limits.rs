@@ -204,6 +204,12 @@ fn a_client_that_takes_no_answer_is_given_up() {
 #[test]
 fn slow_clients_hold_up_nobody() {
     let server = Embedded::start(generous());
+    let fifty = || {
+        let since = Instant::now();
+        (0..50).for_each(|_| assert!(server.serves()));
+        since.elapsed()
+    };
+    let alone = fifty();
     let mut held: Vec<Connection> = (0..100).map(|_| server.connect()).collect();
     for (n, client) in held.iter_mut().enumerate() {
         match n % 4 {
@@ -213,15 +219,9 @@ fn slow_clients_hold_up_nobody() {
             _ => {}
         }
     }
-    let since = Instant::now();
-    for _ in 0..50 {
-        assert!(server.serves());
-    }
-    assert!(
-        since.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        since.elapsed()
-    );
+    let took = fifty();
+    let allowed = Duration::from_secs(2) + alone * 10;
+    assert!(took < allowed, "{took:?}, without them {alone:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::common::sts::FakeSts;
-use crate::common::{Mock, imds_mock, run_any, skipped};
+use crate::common::{Mock, imds_mock, run_any, skipped, wait_until};
 use nix::unistd::{Gid, Group, User, geteuid, setgroups};
 use serde_json::{Value, json};
 
@@ -340,11 +340,7 @@ fn secrets_are_read_as_root_and_the_state_is_written_as_the_user() {
         "nobody",
     ];
     let written = || {
-        let deadline = std::time::Instant::now() + crate::common::PATIENCE;
-        while !Path::new(&state).exists() {
-            assert!(std::time::Instant::now() < deadline, "no state file");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("a state file", || Path::new(&state).exists());
         let metadata = fs::metadata(&state).expect("it is there");
         assert_eq!(metadata.uid(), nobody().uid.as_raw());
         assert_eq!(metadata.mode() & 0o7777, 0o600);

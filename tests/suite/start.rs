@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::http::{Connection, ask, request};
-use crate::common::{Mock, PATIENCE, TempFile, imds_mock, run, signal, skipped, wait};
+use crate::common::{
+    Mock, PATIENCE, TempFile, assert_within_a_second, imds_mock, run, signal, skipped, wait,
+    wait_until,
+};
 use serde_json::json;
 
 #[test]
@@ -355,7 +358,7 @@ fn a_stalled_stdout_blocks_nothing_and_the_lost_lines_are_counted() {
     make_long_lines(address, 300);
     let (status, took, stderr) = end(child);
     assert_eq!(status, 0, "{stderr}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_within_a_second(took);
     assert!(stderr.contains("lines of output were lost"), "{stderr}");
     drop(stdout);
 }
@@ -397,7 +400,7 @@ fn a_closed_stdout_ends_nothing() {
     }
     let (status, took, stderr) = end(child);
     assert_eq!(status, 0, "{stderr}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_within_a_second(took);
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
@@ -414,11 +417,9 @@ fn a_start_without_stdout_serves() {
             .arg(program)
             .spawn()
             .expect("sh");
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "{redirect}: it does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("it listens", || {
+            std::net::TcpStream::connect(address).is_ok()
+        });
         make_long_lines(address, 10);
         signal(&child, "TERM");
         let status = wait(&mut child, PATIENCE).expect("it ends");
@@ -476,7 +477,9 @@ fn a_stop_answers_what_has_arrived() {
     }
     mock.signal("TERM");
     let (status, took, _) = mock.stop("CONT");
-    assert!(status.success() && took < PATIENCE / 5, "{took:?}");
+    assert!(status.success());
+    // With three hundred answers on top.
+    assert_within_a_second(took / 2);
     for client in &mut clients {
         assert_eq!(client.answer().status, 200);
     }

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
+use super::PATIENCE;
 use request::{Request, expected_authorization, parse_form, read_request, rfc3339};
 
-/// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How far a request's date may be off.
 const TOLERANCE: time::Duration = time::Duration::minutes(5);
 

@@ -112,19 +112,23 @@ fn while_sts_hangs_every_answer_is_as_fast_as_ever() {
     sts.always(Fault::Hang);
     let daemon = start(&sts, &[]);
     let token = daemon.token().to_owned();
+    let answers = |offer: &dyn Fn()| {
+        let since = Instant::now();
+        for _ in 0..50 {
+            assert!(!daemon.status());
+            assert_eq!(daemon.verbose()["state"], "waiting");
+            assert_eq!(daemon.document()["Code"], "Failed");
+            assert_eq!(daemon.ask("GET", "/", &[(TOKEN, &token)]).status, 200);
+            offer();
+        }
+        since.elapsed()
+    };
+    let before = answers(&|| {});
     daemon.bootstrap(&sts.user_key("BOOT"));
     sts.wait_for_calls(1);
-    let since = Instant::now();
-    for _ in 0..50 {
-        assert!(!daemon.status());
-        assert_eq!(daemon.verbose()["state"], "waiting");
-        assert_eq!(daemon.document()["Code"], "Failed");
-        assert_eq!(daemon.ask("GET", "/", &[(TOKEN, &token)]).status, 200);
-        // Nor does an offer wait for the one before.
-        daemon.bootstrap(&sts.user_key("MORE"));
-    }
-    let took = since.elapsed();
-    assert!(took < SECOND * 3, "250 answers in {took:?}");
+    // Nor does an offer wait for the one before.
+    let took = answers(&|| daemon.bootstrap(&sts.user_key("MORE")));
+    assert!(took < SECOND + before * 5, "{before:?}, then {took:?}");
     // Less than the time that a call may take, so it was still hanging.
     assert!(daemon.document()["Message"].as_str().is_some());
     let message = daemon.document()["Message"].to_string();
@@ -139,10 +143,7 @@ fn told_to_stop_while_sts_hangs_it_ends_within_a_second() {
         let daemon = start(&sts, &[]);
         daemon.bootstrap(&sts.user_key("BOOT"));
         sts.wait_for_calls(1);
-        let (status, took, stderr) = daemon.mock.stop("TERM");
-        assert_eq!(status.code(), Some(0), "{stderr}");
-        assert!(took < SECOND, "{took:?}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
+        daemon.mock.stops_within_a_second("TERM");
     }
 }
 

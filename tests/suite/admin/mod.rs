@@ -13,10 +13,10 @@ mod v1;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::sts::FakeSts;
-use crate::common::{Answer, Connection, Mock, PATIENCE, TempFile, imds_mock};
+use crate::common::{Answer, Connection, Mock, SECOND, TempFile, imds_mock, wait_until};
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:iam::123456789012:role/path/app";
@@ -25,7 +25,6 @@ const DOCUMENT: &str = "/latest/meta-data/iam/security-credentials/app";
 const CREDS: &str = "/bootstrap/creds";
 /// Sessions that no test sees renewed.
 const HOUR: Duration = Duration::from_secs(3600);
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A daemon with an admin service on loopback.
 struct Daemon {
@@ -169,13 +168,4 @@ fn error_of(answer: &Answer, status: u16) -> String {
     assert_eq!(error, json!({ "error": what }));
     assert!(!what.is_empty());
     what.to_owned()
-}
-
-/// Waits until `condition` holds.
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

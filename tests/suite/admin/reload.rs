@@ -1,5 +1,7 @@
 //! SIGHUP: the new configuration whole, or the old one and the reason; what lives, lives on.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -255,12 +257,28 @@ fn the_last_words_are_written_before_the_end() {
     // The writer of the log has to lose a race for this to fail, so it runs more than once.
     for _ in 0..20 {
         let daemon = start_with(&json!({}), &[]);
-        daemon.write(r#"{"mac": 5}"#);
-        // One process sends both, so that nothing comes between them.
-        let pid = daemon.pid();
-        let script = format!("kill -s HUP {pid}; kill -s TERM {pid}");
-        let sent = Command::new("sh").args(["-c", &script]).status();
-        assert!(sent.expect("every system has sh").success());
+        // Of two signals that wait, either may come first: the second is sent while the daemon
+        // reads on account of the first.
+        let path = daemon.config.path();
+        std::fs::remove_file(path).expect("it is ours");
+        let made = Command::new("mkfifo").arg(path).status();
+        assert!(made.expect("every system has mkfifo").success());
+        daemon.signal("HUP");
+        let open = || {
+            let mut options = std::fs::OpenOptions::new();
+            options
+                .write(true)
+                .custom_flags(nix::libc::O_NONBLOCK)
+                .open(path)
+        };
+        let pipe = std::cell::OnceCell::new();
+        wait_until("it reads", || {
+            open().is_ok_and(|opened| pipe.set(opened).is_ok())
+        });
+        daemon.signal("TERM");
+        let mut pipe = pipe.into_inner().expect("it is open");
+        pipe.write_all(br#"{"mac": 5}"#).expect("it reads");
+        drop(pipe);
         let mut mock = daemon.mock;
         assert!(
             mock.wait(crate::common::PATIENCE)

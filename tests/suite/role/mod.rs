@@ -13,16 +13,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::common::sts::{FakeSts, Fault, Key, PATIENCE};
+use crate::common::machine::timed;
+use crate::common::sts::{FakeSts, Fault, Key};
+use crate::common::{PATIENCE, SECOND};
 use imds_mock::date::Date;
 use imds_mock::role::{
     Credentials, Current, FailureCode, ForV1, Limits, Options, Phase, Role, RoleDelivery, Settings,
     Source, VerboseStatus,
 };
 
-const SECOND: Duration = Duration::from_secs(1);
 const ARN: &str = "arn:aws:iam::123456789012:role/path/app";
 
 /// The lines a role logged, and a way to wait for one.
@@ -244,9 +245,5 @@ fn side_by_side<C: Send>(cases: impl IntoIterator<Item = C>, test: impl Fn(C) + 
 
 /// Waits for what has no line of its own.
 fn wait_until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "it never came");
-        thread::sleep(Duration::from_millis(5));
-    }
+    crate::common::wait_until("it comes", condition);
 }
