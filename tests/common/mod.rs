@@ -4,11 +4,11 @@
 // Every test program compiles this room for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod admin;
 pub mod catalogue;
 pub mod crawler;
 pub mod fake_server;
 pub mod http;
-pub mod live;
 pub mod machine;
 pub mod random;
 pub mod sts;
@@ -112,7 +112,7 @@ pub struct Mock {
     said: Said,
     stderr: Option<JoinHandle<()>>,
     token: OnceLock<String>,
-    _config: Option<TempFile>,
+    config: Option<TempFile>,
 }
 
 impl Mock {
@@ -170,7 +170,7 @@ impl Mock {
             said,
             stderr: Some(stderr),
             token: OnceLock::new(),
-            _config: config,
+            config,
         };
         for _ in 0..listeners {
             let Ok(line) = mock.stdout.recv_timeout(PATIENCE) else {
@@ -199,34 +199,6 @@ impl Mock {
     /// Asks on a connection of its own, which the server has to close behind the answer.
     pub fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
         http::ask(self.address(), method, target, fields)
-    }
-
-    /// Serves `config` with an admin service on loopback beside it.
-    pub fn with_admin(config: &Value, arguments: &[&str]) -> Mock {
-        let admin = ["--admin-host", "127.0.0.1", "--admin-port", "0"];
-        Mock::with(config, &[&admin[..], arguments].concat())
-    }
-
-    /// Asks the admin service, with a body if there is one.
-    pub fn admin(&self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
-        self.admin_with(method, target, &[], body)
-    }
-
-    /// The same, with more fields.
-    pub fn admin_with(
-        &self,
-        method: &str,
-        target: &str,
-        fields: &[(&str, &str)],
-        body: impl AsRef<[u8]>,
-    ) -> Answer {
-        let body = body.as_ref();
-        let length = body.len().to_string();
-        let fields = [fields, &[("Content-Length", &length)]].concat();
-        let address = self.addresses.last().expect("it prints a start line");
-        let mut connection = Connection::open(*address);
-        connection.send([http::request(method, target, &fields).as_bytes(), body].concat());
-        connection.answer_to(method)
     }
 
     /// A token for the whole test.

@@ -1,9 +1,9 @@
 //! To whom an event shows: the first clients that ask for it, or given ones.
 
+use crate::common::admin::{ask_as, clients};
+use crate::common::{Mock, TOKEN};
 use std::net::IpAddr;
 
-use crate::common::TOKEN;
-use crate::common::live::{Live, ask_as, clients};
 use serde_json::json;
 
 const SPOT: &str = "spot/instance-action";
@@ -17,7 +17,7 @@ fn an_event_for_so_many_callers_is_for_the_first_that_ask() {
     let Some([first, second, third]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let event = json!({"type": "spot-interruption", "action": "terminate", "callers": 2});
     live.add("/events", event);
     let sees = |client: IpAddr, path: &str| {
@@ -53,7 +53,7 @@ fn who_asks_for_the_directory_is_a_caller_too() {
     let Some([first, second]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/events",
         json!({"type": "rebalance-recommendation", "callers": 1}),
@@ -76,7 +76,7 @@ fn a_refused_request_is_no_caller() {
     let Some([first, second]) = clients() else {
         return;
     };
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     live.add(
         "/events",
         json!({"type": "spot-interruption", "action": "stop", "callers": 1}),
@@ -93,7 +93,7 @@ fn a_notice_still_to_come_has_no_callers() {
     let Some([early, late]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let event = json!({"type": "spot-interruption", "action": "stop", "callers": 1, "in": "1h"});
     live.add("/events", event);
     let read = |client| {
@@ -110,7 +110,7 @@ fn as_many_callers_as_were_asked_for_and_no_more_even_at_once() {
     let Some(clients) = clients::<12>() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let event = json!({"type": "spot-interruption", "action": "stop", "callers": 5});
     live.add("/events", event);
     let target = format!("/latest/meta-data/{SPOT}");
@@ -136,7 +136,7 @@ fn an_event_for_given_clients_is_for_them_alone() {
     let Some([one, other, third]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let meant_for = json!([one, format!("::ffff:{other}")]);
     let event = json!({
         "type": "scheduled-maintenance", "code": "instance-stop", "clients": meant_for,

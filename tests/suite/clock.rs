@@ -1,8 +1,8 @@
 //! The instance's clock, moved by hand: tokens, credentials and dates follow, so that six hours
 //! are tested in a millisecond; real time stays real.
 
-use crate::common::live::{Live, role};
-use crate::common::{Answer, TOKEN, TOKEN_TTL};
+use crate::common::admin::role;
+use crate::common::{Answer, Mock, TOKEN, TOKEN_TTL};
 use serde_json::{Value, json};
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use time::{Duration, OffsetDateTime};
@@ -38,7 +38,7 @@ fn assert_near(found: OffsetDateTime, expected: OffsetDateTime, what: &str) {
     );
 }
 
-fn now(live: &Live) -> OffsetDateTime {
+fn now(live: &Mock) -> OffsetDateTime {
     rfc3339(live.shown("/clock")["time"].as_str().expect("a date"))
 }
 
@@ -53,7 +53,7 @@ fn date_of(answer: &Answer, key: &str) -> OffsetDateTime {
 
 #[test]
 fn the_clock_is_advanced_set_and_reset() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let real = OffsetDateTime::now_utc();
     assert_eq!(live.shown("/clock")["offset_seconds"], 0.0);
     assert_near(now(&live), real, "at the start");
@@ -87,7 +87,7 @@ fn the_clock_is_advanced_set_and_reset() {
 
 #[test]
 fn a_bad_move_is_400_and_names_the_field() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.clock(json!({"advance": "1h"}));
     let offset = live.shown("/clock")["offset_seconds"].clone();
     for (field, body) in [
@@ -126,7 +126,7 @@ fn a_bad_move_is_400_and_names_the_field() {
 
 #[test]
 fn everything_is_served_at_either_end_of_time() {
-    let live = Live::start(json!({"role": role()}));
+    let live = Mock::live(json!({"role": role()}));
     for time in ["1970-01-01T00:00:00Z", "9999-12-31T23:00:00Z"] {
         live.clock(json!({"set": time}));
         live.add(
@@ -152,7 +152,7 @@ fn everything_is_served_at_either_end_of_time() {
 
 #[test]
 fn a_token_of_six_hours_expires_in_a_millisecond() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     let token = live.new_token(21600);
     let ask = || live.ask("GET", "/latest/meta-data/mac", &[(TOKEN, &token)]);
     let left = || {
@@ -186,7 +186,7 @@ fn a_token_of_six_hours_expires_in_a_millisecond() {
 
 #[test]
 fn credentials_are_dated_anew_as_the_hours_pass() {
-    let live = Live::start(json!({"role": role()}));
+    let live = Mock::live(json!({"role": role()}));
     let life = |path: &str| {
         let answer = live.read(path);
         let updated = date_of(&answer, "LastUpdated");
@@ -237,7 +237,7 @@ fn credentials_are_dated_anew_as_the_hours_pass() {
 fn credentials_with_a_date_of_their_own_keep_it() {
     let mut role = role();
     role["credentials"]["expiration"] = json!("2030-01-01T00:00:00Z");
-    let live = Live::start(json!({"role": role}));
+    let live = Mock::live(json!({"role": role}));
     let expires = || date_of(&live.read(ROLE), "Expiration");
     assert_eq!(expires(), rfc3339("2030-01-01T00:00:00Z"));
     for time in ["2029-12-31T23:59:00Z", "2031-01-01T00:00:00Z"] {
@@ -253,7 +253,7 @@ fn credentials_with_a_date_of_their_own_keep_it() {
 
 #[test]
 fn the_date_of_every_answer_follows() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     let real = OffsetDateTime::now_utc();
     // Kept open, it is told as well.
     let mut kept = live.connect();
@@ -292,7 +292,7 @@ fn the_date_of_every_answer_follows() {
 
 #[test]
 fn nothing_is_modified_in_the_future() {
-    let live = Live::start(json!({"role": role(), "user_data": "x"}));
+    let live = Mock::live(json!({"role": role(), "user_data": "x"}));
     let paths: Vec<String> = (live.everything().into_keys())
         .chain([ROLE, INFO, IDENTITY].map(str::to_owned))
         .collect();
@@ -334,7 +334,7 @@ fn nothing_is_modified_in_the_future() {
 
 #[test]
 fn a_reload_keeps_the_clock_and_dates_by_it() {
-    let live = Live::start(json!({"role": role()}));
+    let live = Mock::live(json!({"role": role()}));
     live.clock(json!({"set": "2035-06-07T08:00:00Z"}));
     let expected = rfc3339("2035-06-07T08:00:00Z");
     live.change("POST", "/reload", "");

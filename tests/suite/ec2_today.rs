@@ -220,7 +220,7 @@ fn what_only_the_configuration_knows_is_in_every_version() {
         }),
         &[],
     );
-    assert_eq!(mock.admin("PUT", "/metadata/put", "4").status, 200);
+    assert_eq!(mock.call("PUT", "/metadata/put", "4").status, 200);
     for version in DATED.into_iter().chain([LATEST]) {
         for (path, value) in [
             ("meta-data/own/x", "1"),

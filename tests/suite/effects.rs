@@ -1,13 +1,12 @@
 //! What each fault does on the wire, seen by a client that looks at every byte; and that a request
 //! gone wrong holds up nobody, not even the end of the program.
 
+use crate::common::http::{Connection, End, request};
+use crate::common::machine::timed;
+use crate::common::{Mock, PATIENCE, SECOND, TOKEN, TOKEN_TTL, wait_until};
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use crate::common::http::{Connection, End, request};
-use crate::common::live::Live;
-use crate::common::machine::timed;
-use crate::common::{PATIENCE, SECOND, TOKEN, TOKEN_TTL, wait_until};
 use serde_json::{Value, json};
 
 const MAC: &str = "/latest/meta-data/mac";
@@ -26,7 +25,7 @@ fn with(mut fault: Value, key: &str, value: impl Into<Value>) -> Value {
 }
 
 /// Everything that comes back for one request, and how the connection ends.
-fn raw(live: &Live, method: &str, path: &str, fields: &[(&str, &str)]) -> (Vec<u8>, End) {
+fn raw(live: &Mock, method: &str, path: &str, fields: &[(&str, &str)]) -> (Vec<u8>, End) {
     let mut connection = live.connect();
     connection.send(request(method, path, fields));
     connection.rest()
@@ -34,7 +33,7 @@ fn raw(live: &Live, method: &str, path: &str, fields: &[(&str, &str)]) -> (Vec<u
 
 #[test]
 fn a_forced_status_is_empty_and_comes_before_the_token_check() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     let add = |path: &str, status: u16| {
         live.add("/faults", with(fault(path, "status"), "status", status));
     };
@@ -61,7 +60,7 @@ fn a_forced_status_is_empty_and_comes_before_the_token_check() {
 
 #[test]
 fn a_delay_is_its_milliseconds_and_at_most_the_jitter_more() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     let slow = with(with(fault(MAC, "delay"), "delay_ms", 300), "jitter_ms", 200);
     live.add("/faults", slow);
     live.add(
@@ -88,7 +87,7 @@ fn a_delay_is_its_milliseconds_and_at_most_the_jitter_more() {
 #[test]
 fn a_slow_answer_comes_at_its_rate_and_whole() {
     let text = "0123456789".repeat(400);
-    let live = Live::start(json!({"user_data": text}));
+    let live = Mock::live(json!({"user_data": text}));
     for rate in [8000, 16_000] {
         live.change("DELETE", "/faults", "");
         live.add(
@@ -118,7 +117,7 @@ fn a_slow_answer_comes_at_its_rate_and_whole() {
 
 #[test]
 fn a_slow_trickle_is_as_fast_as_it_was_asked_for() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", with(fault("*", "slow"), "bytes_per_second", 19));
     let mut connection = live.connect();
     connection.send(request("GET", MAC, &[]));
@@ -130,7 +129,7 @@ fn a_slow_trickle_is_as_fast_as_it_was_asked_for() {
 
 #[test]
 fn a_truncated_answer_promises_more_than_it_has() {
-    let live = Live::start(json!({"user_data": "0123456789"}));
+    let live = Mock::live(json!({"user_data": "0123456789"}));
     for (bytes, body) in [(0, ""), (4, "0123"), (10, "0123456789"), (99, "0123456789")] {
         live.change("DELETE", "/faults", "");
         live.add(
@@ -157,7 +156,7 @@ fn a_truncated_answer_promises_more_than_it_has() {
 
 #[test]
 fn a_reset_is_a_reset_without_a_byte() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", fault("/latest/*", "reset"));
     for (method, path) in [
         ("GET", MAC),
@@ -177,7 +176,7 @@ fn a_reset_is_a_reset_without_a_byte() {
 
 #[test]
 fn no_answer_ends_when_the_client_leaves() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", fault(MAC, "no-answer"));
     let mut connection = live.connect();
     connection.send(request("GET", MAC, &[]));
@@ -210,7 +209,7 @@ fn more_requests_gone_wrong_than_connections_hold_up_nobody() {
         ("delay", "delay_ms", 3_600_000),
         ("slow", "bytes_per_second", 1),
     ] {
-        let live = Live::with(json!({}), &["--quiet"]);
+        let live = Mock::live_with(json!({}), &["--quiet"]);
         live.add("/faults", with(fault(MAC, effect), key, value));
         let mut held: Vec<Connection> = Vec::new();
         for _ in 0..600 {
@@ -231,7 +230,7 @@ fn more_requests_gone_wrong_than_connections_hold_up_nobody() {
             Err(e) => e.kind() == ErrorKind::WouldBlock,
         };
         assert!(is_open, "{effect}: {silent:?}");
-        live.stop();
+        live.stops_within_a_second("TERM");
     }
 }
 
@@ -242,7 +241,7 @@ fn a_stop_waits_for_no_fault() {
         ("slow", "bytes_per_second", 1),
         ("delay", "delay_ms", 60_000),
     ] {
-        let live = Live::start(json!({"user_data": "0123456789"}));
+        let live = Mock::live(json!({"user_data": "0123456789"}));
         live.add("/faults", with(fault(USER_DATA, effect), key, value));
         let mut clients: Vec<Connection> = (0..20).map(|_| live.connect()).collect();
         let keep = [("Connection", "keep-alive")];
@@ -252,7 +251,7 @@ fn a_stop_waits_for_no_fault() {
         wait_until("all are under way", || {
             live.shown("/faults")[0]["applied"] == 20
         });
-        live.stop();
+        live.stops_within_a_second("TERM");
         for client in &mut clients {
             let (answer, _) = client.rest();
             let whole = answer.ends_with(b"\r\n\r\n0123456789");
@@ -263,7 +262,7 @@ fn a_stop_waits_for_no_fault() {
 
 #[test]
 fn throttled_requests_are_answered_503() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     let throttle = |rate: f64| with(fault(MAC, "throttle"), "requests_per_second", rate);
     live.add("/faults", throttle(10.0));
     let token = live.token();
@@ -304,7 +303,7 @@ fn throttled_requests_are_answered_503() {
 #[test]
 fn an_expired_token_is_one_for_that_request_alone() {
     for tokens in ["required", "optional"] {
-        let live = Live::start(json!({"http_tokens": tokens}));
+        let live = Mock::live(json!({"http_tokens": tokens}));
         live.add("/faults", with(fault(MAC, "expired-token"), "requests", 2));
         let answer = live.get(MAC);
         assert_eq!((answer.status, answer.text()), (401, ""), "{tokens}");
@@ -320,7 +319,7 @@ fn an_expired_token_is_one_for_that_request_alone() {
 
 #[test]
 fn a_token_can_be_born_expired() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     live.add(
         "/faults",
         with(fault(TOKEN_PATH, "expired-token"), "requests", 1),
@@ -340,7 +339,7 @@ fn a_token_can_be_born_expired() {
 
 #[test]
 fn wrong_json_is_a_good_answer_with_a_bad_body() {
-    let live = Live::start(json!({"http_tokens": "required"}));
+    let live = Mock::live(json!({"http_tokens": "required"}));
     live.add("/faults", fault("/latest/*", "wrong-json"));
     for path in [
         MAC,

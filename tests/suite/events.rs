@@ -1,8 +1,7 @@
 //! Events that come over the running instance: EC2's documents byte for byte, the moment they
 //! appear, and how maintenance ends. The clock is moved; nothing waits.
 
-use crate::common::live::Live;
-use crate::common::{CATALOGUE, TempFile, run};
+use crate::common::{CATALOGUE, Mock, TempFile, run};
 use serde_json::{Value, json};
 
 const SPOT: &str = "spot/instance-action";
@@ -13,7 +12,7 @@ const HISTORY: &str = "events/maintenance/history";
 const LIFECYCLE: &str = "autoscaling/target-lifecycle-state";
 
 /// What there is at each path for everyone; `None` for 404.
-fn at<const N: usize>(live: &Live, paths: [&str; N]) -> [Option<String>; N] {
+fn at<const N: usize>(live: &Mock, paths: [&str; N]) -> [Option<String>; N] {
     paths.map(|path| match live.meta_data(path) {
         (200, text) => Some(text),
         (404, _) => None,
@@ -26,8 +25,8 @@ fn some(text: &str) -> Option<String> {
 }
 
 /// A daemon whose clock says that it is that time.
-fn at_time(time: &str) -> Live {
-    let live = Live::start(json!({}));
+fn at_time(time: &str) -> Mock {
+    let live = Mock::live(json!({}));
     live.clock(json!({"set": time}));
     live
 }
@@ -123,7 +122,7 @@ fn documents_are_ec2s_byte_for_byte() {
 
 #[test]
 fn an_event_appears_in_the_listings_above_it_and_leaves_them() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let names = |directory: &str, name: &str| live.names(directory).contains(&name.to_owned());
     let everything = live.everything();
     assert!(!names("", "spot/") && !names("", "autoscaling/"));
@@ -156,7 +155,7 @@ fn an_event_appears_in_the_listings_above_it_and_leaves_them() {
 #[test]
 fn only_a_termination_has_a_termination_time() {
     for (action, has_time) in [("terminate", true), ("stop", false), ("hibernate", false)] {
-        let live = Live::start(json!({}));
+        let live = Mock::live(json!({}));
         let event = json!({"type": "spot-interruption", "action": action});
         live.add("/events", event);
         assert!(live.meta_data(SPOT).1.contains(action));
@@ -167,7 +166,7 @@ fn only_a_termination_has_a_termination_time() {
             "{action}"
         );
     }
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/events",
         json!({"type": "termination-time", "time": "2030-01-01T00:00:00Z"}),
@@ -207,7 +206,7 @@ fn a_notice_in_a_while_shows_then_and_not_before() {
         ("1h30m", "89m", "1m"),
         ("2d", "47h", "1h"),
     ] {
-        let live = Live::start(json!({}));
+        let live = Mock::live(json!({}));
         live.add(
             "/events",
             json!({"type": "rebalance-recommendation", "in": within}),
@@ -225,7 +224,7 @@ fn a_notice_in_a_while_shows_then_and_not_before() {
 
 #[test]
 fn configured_events_count_from_the_start() {
-    let live = Live::start(json!({"events": [
+    let live = Mock::live(json!({"events": [
         {"type": "spot-interruption", "action": "terminate", "in": "1h"},
         {"type": "autoscaling-target-lifecycle-state", "state": "InService"},
     ]}));
@@ -282,7 +281,7 @@ fn an_event_answers_201_and_is_shown_as_it_was_told() {
 
 #[test]
 fn a_bad_event_is_400_and_names_the_field() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/events", json!({"type": "rebalance-recommendation"}));
     let spot = |key: &str, value: Value| {
         let mut event = json!({"type": "spot-interruption", "action": "stop"});
@@ -559,7 +558,7 @@ fn a_bad_end_of_an_event_is_refused() {
 
 #[test]
 fn the_later_notice_wins_and_the_configured_value_returns() {
-    let live = Live::start(json!({"autoscaling_target_lifecycle_state": "InService"}));
+    let live = Mock::live(json!({"autoscaling_target_lifecycle_state": "InService"}));
     live.clock(json!({"set": "2030-01-01T00:00:00Z"}));
     let to = |state: &str, minute: u32| {
         let at = format!("2030-01-01T00:{minute:02}:00Z");

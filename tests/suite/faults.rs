@@ -1,13 +1,13 @@
 //! When faults happen, and to whom: paths, sequences, rates, counts, clients; what the
 //! administrative service shows of them; and how they go with one another and with the old keys.
 
+use crate::common::admin::clients;
+use crate::common::http::{End, request};
+use crate::common::machine::timed;
+use crate::common::{Mock, TOKEN_TTL, TempFile, run, wait_until};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::common::http::{End, request};
-use crate::common::live::{Live, clients};
-use crate::common::machine::timed;
-use crate::common::{TOKEN_TTL, TempFile, run, wait_until};
 use serde_json::{Value, json};
 
 const MAC: &str = "/latest/meta-data/mac";
@@ -21,18 +21,18 @@ fn unavailable(path: &str, more: Value) -> Value {
     fault
 }
 
-fn statuses(live: &Live, path: &str, requests: usize) -> Vec<u16> {
+fn statuses(live: &Mock, path: &str, requests: usize) -> Vec<u16> {
     (0..requests).map(|_| live.read(path).status).collect()
 }
 
-fn shown(live: &Live) -> usize {
+fn shown(live: &Mock) -> usize {
     live.shown("/faults").as_array().expect("a list").len()
 }
 
 #[test]
 fn a_path_is_exact_or_a_prefix_and_folded() {
-    let live = Live::start(json!({}));
-    let hit = |live: &Live, method: &str, target: &str| {
+    let live = Mock::live(json!({}));
+    let hit = |live: &Mock, method: &str, target: &str| {
         let mut connection = live.connect();
         connection.send(request(method, target, &[(TOKEN_TTL, "60")]));
         connection.answer_to(method).status == 503
@@ -89,7 +89,7 @@ fn a_path_is_exact_or_a_prefix_and_folded() {
 
 #[test]
 fn a_sequence_is_spent_after_its_end() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/faults",
         json!({"path": MAC, "sequence": [503, 503, "ok"]}),
@@ -110,7 +110,7 @@ fn a_sequence_is_spent_after_its_end() {
 
 #[test]
 fn a_repeated_sequence_begins_again() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/faults",
         json!({"path": MAC, "sequence": [500, "ok", 429], "repeat": true}),
@@ -122,7 +122,7 @@ fn a_repeated_sequence_begins_again() {
 
 #[test]
 fn a_sequence_names_other_effects_and_its_own() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let sequence = json!([
         "wrong-json",
         "reset",
@@ -174,7 +174,7 @@ fn a_sequence_names_other_effects_and_its_own() {
 
 #[test]
 fn so_many_requests_and_no_more() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", unavailable(MAC, json!({"requests": 3})));
     assert_eq!(statuses(&live, MAC, 5), [503, 503, 503, 200, 200]);
     assert_eq!(shown(&live), 0);
@@ -194,7 +194,7 @@ fn so_many_requests_and_no_more() {
 
 #[test]
 fn so_many_seconds_of_real_time() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let since = Instant::now();
     live.add("/faults", unavailable(MAC, json!({"seconds": 1.5})));
     live.add(
@@ -220,7 +220,7 @@ fn so_many_seconds_of_real_time() {
 #[test]
 fn the_same_seed_is_the_same_pattern() {
     let pattern = |rate: f64, seed: Option<u64>| {
-        let live = Live::with(json!({}), &["--quiet"]);
+        let live = Mock::live_with(json!({}), &["--quiet"]);
         let mut fault = unavailable(MAC, json!({"rate": rate}));
         if let Some(seed) = seed {
             fault["seed"] = json!(seed);
@@ -239,7 +239,7 @@ fn the_same_seed_is_the_same_pattern() {
 
 #[test]
 fn a_rate_with_a_count_is_counted_by_what_happened() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/faults",
         unavailable(MAC, json!({"rate": 0.5, "seed": 1, "requests": 5})),
@@ -250,7 +250,7 @@ fn a_rate_with_a_count_is_counted_by_what_happened() {
     assert_eq!(shown(&live), 0);
 }
 
-fn read(live: &Live, client: IpAddr) -> u16 {
+fn read(live: &Mock, client: IpAddr) -> u16 {
     live.read_as(client, MAC).status
 }
 
@@ -259,7 +259,7 @@ fn a_fault_for_given_clients_is_for_them_alone() {
     let Some([one, other, third]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let mapped = format!("::ffff:{other}");
     live.add(
         "/faults",
@@ -281,7 +281,7 @@ fn per_client_every_address_has_its_own_count() {
     let Some([one, other, third]) = clients() else {
         return;
     };
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add(
         "/faults",
         json!({"path": MAC, "sequence": [503, 429], "per_client": true}),
@@ -312,7 +312,7 @@ fn per_client_every_address_has_its_own_count() {
 
 #[test]
 fn faults_are_shown_with_their_use_until_they_are_spent_or_removed() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let first = unavailable(MAC, json!({"requests": 5}));
     let second = json!({
         "path": "/latest/*", "effect": "delay", "delay_ms": 1, "jitter_ms": 0.5, "rate": 1.0,
@@ -352,7 +352,7 @@ fn faults_are_shown_with_their_use_until_they_are_spent_or_removed() {
 
 #[test]
 fn configured_faults_are_there_from_the_start() {
-    let live = Live::start(json!({"faults": [
+    let live = Mock::live(json!({"faults": [
         {"path": MAC, "sequence": [503, "ok"]},
         {"path": "/latest/user-data", "effect": "reset"},
     ]}));
@@ -368,7 +368,7 @@ fn configured_faults_are_there_from_the_start() {
 
 #[test]
 fn a_bad_fault_is_400_and_names_the_field() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", unavailable("/x", json!({})));
     let of =
         |effect: &str, key: &str, value: Value| json!({"path": MAC, "effect": effect, key: value});
@@ -465,7 +465,7 @@ fn a_bad_fault_is_400_and_names_the_field() {
 
 #[test]
 fn delays_add_up_and_of_the_rest_the_first_wins() {
-    let live = Live::start(json!({
+    let live = Mock::live(json!({
         "default_delay_ms": 250, "endpoint_delay_ms": {"/latest/user-data": 0},
     }));
     let delay = |path: &str| json!({"path": path, "effect": "delay", "delay_ms": 250});
@@ -499,7 +499,7 @@ fn delays_add_up_and_of_the_rest_the_first_wins() {
 
 #[test]
 fn the_old_keys_mean_what_they_meant() {
-    let live = Live::start(json!({
+    let live = Mock::live(json!({
         "force_status": {MAC: 500, TOKEN_PATH: 500}, "endpoint_delay_ms": {TOKEN_PATH: 60_000},
     }));
     live.add("/faults", unavailable("/latest/*", json!({"requests": 2})));
@@ -535,7 +535,7 @@ fn the_old_keys_mean_what_they_meant() {
 
 #[test]
 fn faults_are_of_the_metadata_port_alone() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     live.add("/faults", json!({"path": "*", "effect": "reset"}));
     assert_eq!(live.call("GET", "/metadata/mac", "").status, 200);
     assert_eq!(live.call("GET", "/status", "").text(), "true");

@@ -168,7 +168,7 @@ fn on_a_terminal_paths_are_escaped() {
         false => script.args(["-q", "/dev/null", "sh", "-c", &line]),
     };
     match script.stdin(Stdio::null()).output() {
-        Err(error) => eprintln!("skipped: script(1): {error}"),
+        Err(error) => skipped(&format!("script(1): {error}")),
         Ok(output) => {
             let out = String::from_utf8_lossy(&output.stdout);
             assert!(out.contains(r"/tags/instance/Gr\xc3\xbcn=x"), "{out}");
@@ -440,7 +440,7 @@ fn the_endpoint_variable_is_used_where_no_host_is_given() {
 #[test]
 fn ipv6_is_reached_in_brackets() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
-        return eprintln!("skipped: no IPv6 on loopback");
+        return skipped("no IPv6 on loopback");
     };
     let server = Server::on(listener, |_, _| ok("six"));
     check(&[&server.host, "x"], 0, "six", &[]);

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 const MAC: &str = "/latest/meta-data/mac";
 
 fn journal(mock: &Mock, query: &str) -> Vec<Value> {
-    let answer = mock.admin("GET", &format!("/requests{query}"), "");
+    let answer = mock.call("GET", &format!("/requests{query}"), "");
     assert_eq!(answer.status, 200, "{query}: {}", answer.text());
     assert_eq!(answer.field("Content-Type"), Some("application/x-ndjson"));
     let text = answer.text();
@@ -38,7 +38,7 @@ fn the_journal_has_a_line_for_each_request_with_what_became_of_it() {
     let v2 = [(TOKEN, token), ("User-Agent", "a \"client\"/1.0")];
     let fault = |what: &str| {
         let path = "\"path\": \"/latest/meta-data/hostname\", \"requests\": 1";
-        let posted = mock.admin("POST", "/faults", format!("{{{path}, {what}}}"));
+        let posted = mock.call("POST", "/faults", format!("{{{path}, {what}}}"));
         let fault: Value = serde_json::from_slice(&posted.body).unwrap();
         fault["id"].as_u64().expect("an id")
     };
@@ -48,7 +48,7 @@ fn the_journal_has_a_line_for_each_request_with_what_became_of_it() {
     mock.ask("GET", "/forced", &[]);
     mock.ask("PUT", "/latest/api/token", &[(TOKEN_TTL, "x")]);
     mock.ask("POST", MAC, &v2);
-    mock.admin("POST", "/clock", "{\"advance\": \"1h\"}");
+    mock.call("POST", "/clock", "{\"advance\": \"1h\"}");
     let delayed = fault("\"effect\": \"delay\", \"delay_ms\": 30");
     mock.ask("GET", "/latest/meta-data/hostname", &v2);
     let unavailable = fault("\"effect\": \"status\", \"status\": 503");
@@ -115,7 +115,7 @@ fn the_journal_has_a_line_for_each_request_with_what_became_of_it() {
 #[test]
 fn a_request_that_gets_no_answer_is_in_the_journal() {
     let mock = Mock::with_admin(&json!({}), &[]);
-    mock.admin(
+    mock.call(
         "POST",
         "/faults",
         "{\"path\": \"*\", \"effect\": \"no-answer\"}",
@@ -172,7 +172,7 @@ fn filters_choose_by_path_client_and_time() {
         ("until=2026-01-02T03:04:05Z", "until: "),
         ("path=*&path=*", "path: "),
     ] {
-        let answer = mock.admin("GET", &format!("/requests?{query}"), "");
+        let answer = mock.call("GET", &format!("/requests?{query}"), "");
         assert_eq!(answer.status, 400, "{query}");
         let said: Value = serde_json::from_slice(&answer.body).unwrap();
         assert!(said["error"].as_str().unwrap().starts_with(field), "{said}");
@@ -199,9 +199,9 @@ fn the_journal_keeps_the_last_10_000_requests() {
 fn an_emptied_journal_starts_anew_and_a_reload_keeps_it() {
     let mock = Mock::with_admin(&json!({}), &[]);
     mock.get(MAC);
-    assert_eq!(mock.admin("POST", "/reload", "").status, 200);
+    assert_eq!(mock.call("POST", "/reload", "").status, 200);
     assert_eq!(journal(&mock, "").len(), 2);
-    assert_eq!(mock.admin("DELETE", "/requests", "").status, 200);
+    assert_eq!(mock.call("DELETE", "/requests", "").status, 200);
     assert_eq!(journal(&mock, "").len(), 0);
     mock.get(MAC);
     assert_eq!(texts(&journal(&mock, ""), "path"), [MAC]);
@@ -226,7 +226,7 @@ fn nothing_that_is_told_of_clients_has_a_token_or_a_secret_in_it() {
     mock.ask("GET", &format!("/{}{token}", "x".repeat(240)), &[]);
     for target in ["/requests", "/verdicts", "/metrics"] {
         let bearer = [("Authorization", "Bearer of-the-administrator")];
-        let answer = mock.admin_with("GET", target, &bearer, "");
+        let answer = mock.call_with("GET", target, &bearer, "");
         assert_eq!(answer.status, 200);
         assert!(!answer.text().is_empty());
         for secret in [&token[..20], "STATICSECRET", "STATICTOKEN", "administrator"] {
@@ -239,7 +239,7 @@ fn nothing_that_is_told_of_clients_has_a_token_or_a_secret_in_it() {
         // No request of the admin port is told of, not even this one.
         assert!(!answer.text().contains("/requests"));
         // And only to whom it concerns (docs/architecture.md, D7).
-        assert_eq!(mock.admin("GET", target, "").status, 403, "{target}");
+        assert_eq!(mock.call("GET", target, "").status, 403, "{target}");
     }
 }
 
@@ -252,21 +252,21 @@ fn a_web_page_is_told_nothing_and_other_methods_are_named() {
         ("/metrics", "GET, HEAD"),
     ] {
         let origin = [("Origin", "http://attacker.example")];
-        assert_eq!(mock.admin_with("GET", target, &origin, "").status, 403);
-        assert_eq!(mock.admin("HEAD", target, "").status, 200);
-        let refused = mock.admin("PUT", target, "");
+        assert_eq!(mock.call_with("GET", target, &origin, "").status, 403);
+        assert_eq!(mock.call("HEAD", target, "").status, 200);
+        let refused = mock.call("PUT", target, "");
         assert_eq!(
             (refused.status, refused.field("Allow")),
             (405, Some(allowed))
         );
-        assert_eq!(mock.admin("GET", &format!("{target}/x"), "").status, 404);
+        assert_eq!(mock.call("GET", &format!("{target}/x"), "").status, 404);
     }
 }
 
 /// The samples, each line of the text understood: every sample stands behind the HELP and TYPE of
 /// its family, and none comes twice.
 fn metrics(mock: &Mock) -> BTreeMap<String, f64> {
-    let answer = mock.admin("GET", "/metrics", "");
+    let answer = mock.call("GET", "/metrics", "");
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.field("Content-Type"),
@@ -324,7 +324,7 @@ fn metrics_count_what_happens() {
     let token = mock.new_token(3600);
     mock.new_token(60);
     let fault = "{\"path\": \"/f\", \"effect\": \"status\", \"status\": 503, \"requests\": 2}";
-    mock.admin("POST", "/faults", fault);
+    mock.call("POST", "/faults", fault);
     for _ in 0..3 {
         mock.ask("GET", MAC, &[(TOKEN, &token)]);
         mock.ask("GET", "/f", &[]);
@@ -347,12 +347,12 @@ fn metrics_count_what_happens() {
     }
     assert!(found["connections"] >= 2.0, "{found:?}");
     drop(held);
-    mock.admin("POST", "/clock", "{\"advance\": \"2m\"}");
+    mock.call("POST", "/clock", "{\"advance\": \"2m\"}");
     assert_eq!(metrics(&mock)["tokens_live"], 1.0);
-    mock.admin("POST", "/clock", "{\"advance\": \"6h\"}");
+    mock.call("POST", "/clock", "{\"advance\": \"6h\"}");
     assert_eq!(metrics(&mock)["tokens_live"], 0.0);
     // Totals are those since the start.
-    mock.admin("DELETE", "/requests", "");
+    mock.call("DELETE", "/requests", "");
     assert_eq!(metrics(&mock)[&requests(200, "v2")], 3.0);
 }
 
@@ -383,7 +383,7 @@ fn metrics_show_the_role() {
     assert_eq!(found["role_renewals_total"], 0.0);
     let key = sts.user_key("METRICS");
     assert_eq!(
-        mock.admin("POST", "/bootstrap/creds", key.json()).status,
+        mock.call("POST", "/bootstrap/creds", key.json()).status,
         200
     );
     wait_until("two renewals", || {

@@ -1,17 +1,18 @@
 //! Values changed under the running daemon, through its administrative service: shown, set and
 //! removed, each change whole and visible to the next request.
 
+use crate::common::Mock;
+use crate::common::admin::{SECRET, rich};
+use crate::common::crawler::crawl;
+use crate::common::http::{Connection, request, send};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::common::crawler::crawl;
-use crate::common::http::{Connection, request};
-use crate::common::live::{Live, SECRET, call, rich};
 use serde_json::{Value, json};
 
 #[test]
 fn every_value_and_listing_is_shown_as_it_is_served() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let all = crawl(&live, "/latest/");
     assert!(all.len() > 60, "{}", all.len());
     let mut shown = 0;
@@ -49,7 +50,7 @@ fn every_value_and_listing_is_shown_as_it_is_served() {
 
 #[test]
 fn credentials_are_neither_shown_nor_set_nor_removed() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let served = live.meta_data("iam/security-credentials/demo");
     assert!(served.1.contains(SECRET), "or nothing is tested");
     for path in [
@@ -97,7 +98,7 @@ fn credentials_are_neither_shown_nor_set_nor_removed() {
 
 #[test]
 fn a_put_is_served_exactly_to_the_next_request() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let all_bytes: Vec<u8> = (0..=255).collect();
     let long = vec![b'x'; 60_000];
     for (admin, served, bytes, kind) in [
@@ -196,7 +197,7 @@ fn a_put_is_served_exactly_to_the_next_request() {
 
 #[test]
 fn a_public_key_that_is_put_is_one_that_clients_find() {
-    let live = Live::start(json!({"ssh_public_keys": ["ssh-ed25519 AAAA me@here"]}));
+    let live = Mock::live(json!({"ssh_public_keys": ["ssh-ed25519 AAAA me@here"]}));
     live.change(
         "PUT",
         "/metadata/public-keys/1/openssh-key",
@@ -213,7 +214,7 @@ fn a_public_key_that_is_put_is_one_that_clients_find() {
 
 #[test]
 fn what_is_put_at_a_bad_path_is_refused_and_nothing_changes() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let before = live.everything();
     for path in [
         "/metadata/a%20b",
@@ -245,7 +246,7 @@ fn what_is_put_at_a_bad_path_is_refused_and_nothing_changes() {
 
 #[test]
 fn a_deleted_value_is_gone_and_unlisted() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     for path in [
         "mac",
         "placement/region",
@@ -287,7 +288,7 @@ fn a_deleted_value_is_gone_and_unlisted() {
 
 #[test]
 fn a_patch_sets_and_removes_at_once() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let body = json!({
         "placement/group-name": "web", "/instance-type/": "m7g.large", "mac": null,
         "placement/region": null, "not/there": null,
@@ -319,7 +320,7 @@ fn a_patch_sets_and_removes_at_once() {
 
 #[test]
 fn a_patch_with_anything_wrong_names_it_and_changes_nothing() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let before = live.everything();
     for (field, value) in [
         ("hostname", json!(5)),
@@ -364,7 +365,7 @@ fn a_patch_with_anything_wrong_names_it_and_changes_nothing() {
 
 #[test]
 fn derived_values_do_not_follow() {
-    let live = Live::start(json!({"instance_id": "i-old", "region": "eu-north-1"}));
+    let live = Mock::live(json!({"instance_id": "i-old", "region": "eu-north-1"}));
     live.change("PUT", "/metadata/instance-id", "i-new");
     live.change("PUT", "/metadata/placement/region", "us-west-2");
     let document = live.read("/latest/dynamic/instance-identity/document");
@@ -381,7 +382,7 @@ fn derived_values_do_not_follow() {
 #[test]
 fn readers_never_see_half_of_a_patch() {
     const GENERATIONS: u32 = 300;
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let generation = |n: u32| {
         let mut body = json!({"pair/a": n.to_string(), "pair/b": n.to_string()});
         let names = ["first", "second", "third", "fourth"];
@@ -460,14 +461,14 @@ fn readers_never_see_half_of_a_patch() {
 
 #[test]
 fn writers_at_once_lose_nothing() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     thread::scope(|scope| {
         for writer in 0..4 {
             let admin = live.admin();
             scope.spawn(move || {
                 for n in 0..25 {
                     let path = format!("/metadata/w/{writer}-{n}");
-                    assert_eq!(call(admin, "PUT", &path, &[], b"x").status, 200);
+                    assert_eq!(send(admin, "PUT", &path, &[], b"x").status, 200);
                 }
             });
         }
@@ -477,7 +478,7 @@ fn writers_at_once_lose_nothing() {
 
 #[test]
 fn values_are_bounded_in_all_and_make_room_when_they_go() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let value = "v".repeat(60_000);
     let path = |n: u32| format!("/metadata/bench/{n}");
     let put = |n| live.call("PUT", &path(n), &value).status;

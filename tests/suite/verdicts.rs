@@ -9,7 +9,7 @@ const SPOT: &str = "/latest/meta-data/spot/instance-action";
 
 /// The verdicts of this test's one client, with their counts.
 fn verdicts(mock: &Mock) -> Value {
-    let answer = mock.admin("GET", "/verdicts", "");
+    let answer = mock.call("GET", "/verdicts", "");
     assert_eq!(answer.status, 200);
     let clients: Value = serde_json::from_slice(&answer.body).expect("JSON");
     let clients = clients.as_object().expect("an object");
@@ -68,7 +68,7 @@ fn read(mock: &Mock, times: usize, fields: &[(&str, &str)]) {
 fn a_client_that_does_everything_right_earns_no_verdict() {
     let mock = Mock::with_admin(&json!({}), &["--fail-on", "v1,no-token,token-per-request"]);
     let interruption = "{\"type\": \"spot-interruption\", \"action\": \"stop\"}";
-    assert_eq!(mock.admin("POST", "/events", interruption).status, 201);
+    assert_eq!(mock.call("POST", "/events", interruption).status, 201);
     for path in [
         "/latest/",
         "/latest/meta-data/",
@@ -80,7 +80,7 @@ fn a_client_that_does_everything_right_earns_no_verdict() {
     }
     read(&mock, 9, &[(TOKEN, mock.token())]);
     // A token that died is replaced.
-    mock.admin("POST", "/clock", "{\"advance\": \"6h\"}");
+    mock.call("POST", "/clock", "{\"advance\": \"6h\"}");
     mock.get(SPOT);
     mock.ask("GET", SPOT, &[(TOKEN, &mock.new_token(60))]);
     assert_eq!(verdicts(&mock), json!({}));
@@ -90,7 +90,7 @@ fn a_client_that_does_everything_right_earns_no_verdict() {
 fn v1_and_no_token_are_told_apart() {
     let mock = Mock::with_admin(&json!({"force_status": {"/forced": 401}}), &[]);
     let fault = "{\"path\": \"/faulty\", \"effect\": \"status\", \"status\": 401}";
-    assert_eq!(mock.admin("POST", "/faults", fault).status, 201);
+    assert_eq!(mock.call("POST", "/faults", fault).status, 201);
     mock.ask("GET", "/forced", &[]);
     mock.ask("GET", "/faulty", &[]);
     assert_eq!(verdicts(&mock), json!({}));
@@ -125,7 +125,7 @@ fn a_token_for_each_read_is_told() {
 fn the_third_refusal_of_one_token_is_told() {
     let mock = Mock::with_admin(&json!({}), &[]);
     let token = mock.new_token(60);
-    mock.admin("POST", "/clock", "{\"advance\": \"1m\"}");
+    mock.call("POST", "/clock", "{\"advance\": \"1m\"}");
     for count in [
         json!({}),
         json!({}),
@@ -136,8 +136,8 @@ fn the_third_refusal_of_one_token_is_told() {
         assert_eq!(verdicts(&mock), count);
     }
     // Also when it is a fault that kills tokens.
-    mock.admin("DELETE", "/requests", "");
-    mock.admin(
+    mock.call("DELETE", "/requests", "");
+    mock.call(
         "POST",
         "/faults",
         "{\"path\": \"*\", \"effect\": \"expired-token\"}",
@@ -151,16 +151,16 @@ fn who_reads_on_after_an_interruption_is_told() {
     let mock = Mock::with_admin(&json!({}), &[]);
     let interruption = "{\"type\": \"spot-interruption\", \"action\": \"terminate\"}";
     let advance = "{\"advance\": \"121s\"}";
-    assert_eq!(mock.admin("POST", "/events", interruption).status, 201);
-    mock.admin("POST", "/clock", advance);
+    assert_eq!(mock.call("POST", "/events", interruption).status, 201);
+    mock.call("POST", "/clock", advance);
     mock.get(MAC);
     // It had not read of it.
     assert_eq!(verdicts(&mock), json!({}));
-    mock.admin("POST", "/clock", "{\"reset\": true}");
+    mock.call("POST", "/clock", "{\"reset\": true}");
     assert_eq!(mock.get(SPOT).status, 200);
     mock.get(MAC);
     assert_eq!(verdicts(&mock), json!({}));
-    mock.admin("POST", "/clock", advance);
+    mock.call("POST", "/clock", advance);
     mock.get(SPOT);
     mock.get("/latest/meta-data/spot/termination-time");
     assert_eq!(verdicts(&mock), json!({}));
@@ -169,7 +169,7 @@ fn who_reads_on_after_an_interruption_is_told() {
     assert_eq!(verdicts(&mock), json!({"ignored-spot": 2}));
 
     // The older document says it as well.
-    mock.admin("DELETE", "/requests", "");
+    mock.call("DELETE", "/requests", "");
     mock.get("/latest/meta-data/spot/termination-time");
     mock.get(MAC);
     assert_eq!(verdicts(&mock), json!({"ignored-spot": 1}));
@@ -184,7 +184,7 @@ fn eleven_reads_of_one_path_in_a_moment_are_told() {
     assert_eq!(verdicts(&mock), json!({}));
     read(&mock, 3, &[(TOKEN, mock.token())]);
     assert_eq!(verdicts(&mock), json!({"fast-poll": 3}));
-    mock.admin("DELETE", "/requests", "");
+    mock.call("DELETE", "/requests", "");
     read(&mock, 10, &[(TOKEN, mock.token())]);
     assert_eq!(verdicts(&mock), json!({}));
 }
@@ -205,7 +205,7 @@ fn fail_on_ends_with_3_and_says_who_did_what() {
     // What happened has happened, whatever is emptied.
     let mock = Mock::with_admin(&config, &["--fail-on", "fast-poll", "--fail-on", "v1"]);
     mock.ask("GET", MAC, &[]);
-    mock.admin("DELETE", "/requests", "");
+    mock.call("DELETE", "/requests", "");
     assert_eq!(verdicts(&mock), json!({}));
     let (status, _, stderr) = mock.stop("INT");
     assert_eq!(status.code(), Some(3), "{stderr}");

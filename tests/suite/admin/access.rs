@@ -1,11 +1,12 @@
 //! Who may do what (docs/architecture.md, D7), as far as one machine can show it; neighbours are in
 //! tests/clients/test_neighbours.py.
 
+use crate::common::http::send;
+use crate::common::sts::FakeSts;
+use crate::common::{Mock, TOKEN, TOKEN_TTL, TempFile};
 use serde_json::json;
 
-use super::{CREDS, DOCUMENT, HOUR, error_of, send, start, start_with, with_role};
-use crate::common::sts::FakeSts;
-use crate::common::{TOKEN, TOKEN_TTL, TempFile};
+use super::{CREDS, DOCUMENT, HOUR, error_of, start, with_role};
 
 /// `Host` values with whether they are no name of an attacker's.
 const HOSTS: [(&str, bool); 20] = [
@@ -40,7 +41,7 @@ fn guarded(sts: &FakeSts) -> serde_json::Value {
 #[test]
 fn a_web_page_reads_nothing_after_dns_rebinding() {
     let sts = FakeSts::start(HOUR);
-    let daemon = start_with(&guarded(&sts), &[]);
+    let daemon = Mock::with_admin(&guarded(&sts), &[]);
     daemon.assume_with(&sts.user_key("BOOT"));
     let token = daemon.token().to_owned();
     let secret = sts.issued()[0].secret.clone();
@@ -76,13 +77,13 @@ fn a_web_page_reads_nothing_after_dns_rebinding() {
             ("PUT", "/user-data"),
             ("GET", "/nothing"),
         ] {
-            let answer = send(daemon.admin(), method, target, fields, "");
+            let answer = daemon.call_with(method, target, fields, "");
             let what = error_of(&answer, 403);
             assert!(what.contains("allowed_hosts"), "{what}");
             assert!(answer.field("Access-Control-Allow-Origin").is_none());
         }
         // Says nothing worth having, and a health check may come through a proxy.
-        let answer = send(daemon.admin(), "GET", "/status", fields, "");
+        let answer = daemon.call_with("GET", "/status", fields, "");
         assert_eq!((answer.status, answer.text()), (200, "true"));
     }
     assert!(daemon.text(DOCUMENT).contains(&secret));
@@ -92,14 +93,14 @@ fn a_web_page_reads_nothing_after_dns_rebinding() {
 #[test]
 fn hosts_are_told_from_an_attackers_on_both_ports() {
     let sts = FakeSts::start(HOUR);
-    let daemon = start_with(&guarded(&sts), &[]);
+    let daemon = Mock::with_admin(&guarded(&sts), &[]);
     let token = daemon.token().to_owned();
     for (host, is_ours) in HOSTS {
         let (metadata, admin) = if is_ours { (200, 200) } else { (403, 403) };
         let fields = [("Host", host), (TOKEN, &token)];
         let answer = send(daemon.address(), "GET", "/latest/", &fields, "");
         assert_eq!(answer.status, metadata, "{host}");
-        let answer = send(daemon.admin(), "GET", "/status?verbose", &fields, "");
+        let answer = daemon.call_with("GET", "/status?verbose", &fields, "");
         assert_eq!(answer.status, admin, "{host}");
     }
     // An absolute target's authority counts, not the field that contradicts it.
@@ -110,7 +111,7 @@ fn hosts_are_told_from_an_attackers_on_both_ports() {
         403
     );
     let target = "http://rebound.attacker.example/status?verbose";
-    assert_eq!(send(daemon.admin(), "GET", target, &fields, "").status, 403);
+    assert_eq!(daemon.call_with("GET", target, &fields, "").status, 403);
     // Clients older than the field have none.
     let mut connection = crate::common::Connection::open(daemon.address());
     connection.send(format!("GET / HTTP/1.0\r\n{TOKEN}: {token}\r\n\r\n"));
@@ -122,7 +123,7 @@ fn without_a_role_of_sts_the_metadata_service_asks_for_no_name() {
     let fixed = json!({"role": {"arn": super::ARN, "credentials": {
         "access_key_id": "ASIA1", "secret_access_key": "s", "token": "t"}}});
     for config in [json!({}), fixed] {
-        let daemon = start_with(&config, &[]);
+        let daemon = Mock::with_admin(&config, &[]);
         let fields = [
             ("Host", "ci.example"),
             ("Origin", "http://ci.example"),
@@ -132,8 +133,8 @@ fn without_a_role_of_sts_the_metadata_service_asks_for_no_name() {
         assert_eq!(answer.status, 200);
         // What changes the instance is guarded all the same.
         let fields = &fields[..2];
-        error_of(&send(daemon.admin(), "GET", "/config", fields, ""), 403);
-        error_of(&send(daemon.admin(), "PUT", "/user-data", fields, "x"), 403);
+        error_of(&daemon.call_with("GET", "/config", fields, ""), 403);
+        error_of(&daemon.call_with("PUT", "/user-data", fields, "x"), 403);
     }
 }
 
@@ -147,7 +148,7 @@ fn the_secret_is_asked_of_every_caller() {
     let json = sts.user_key("BOOT").json();
     let with = |value: &str| {
         let fields = [("Authorization", value)];
-        send(daemon.admin(), "POST", CREDS, &fields, &json)
+        daemon.call_with("POST", CREDS, &fields, &json)
     };
     for wrong in [
         "",
@@ -172,7 +173,7 @@ fn the_secret_is_asked_of_every_caller() {
         ("POST", "/reload"),
         ("GET", "/nothing"),
     ] {
-        error_of(&daemon.ask_admin(method, target, &[]), 403);
+        error_of(&daemon.call(method, target, ""), 403);
     }
     assert!(!daemon.status(), "open to all");
     assert_eq!(sts.calls().len(), 0);
@@ -181,13 +182,13 @@ fn the_secret_is_asked_of_every_caller() {
         ("Host", "attacker.example"),
         ("Authorization", "Bearer open-Sesame/7+8="),
     ];
-    error_of(&send(daemon.admin(), "POST", CREDS, &rebound, &json), 403);
+    error_of(&daemon.call_with("POST", CREDS, &rebound, &json), 403);
 
     let answer = with("bearer open-Sesame/7+8=");
     assert_eq!(answer.status, 200);
     daemon.wait_for("signed by AKIABOOT");
     let fields = [("Authorization", "Bearer open-Sesame/7+8=")];
-    let verbose = daemon.ask_admin("GET", "/status?verbose", &fields);
+    let verbose = daemon.call_with("GET", "/status?verbose", &fields, "");
     assert_eq!(verbose.status, 200);
     // The metadata service has tokens of its own.
     assert_eq!(daemon.served(), "ASIASESSION0");
@@ -218,12 +219,12 @@ fn a_secret_that_is_none_is_an_error_at_start() {
 
 #[test]
 fn without_a_role_there_is_an_admin_service_only_when_it_is_asked_for() {
-    let daemon = start_with(&json!({}), &[]);
+    let daemon = Mock::with_admin(&json!({}), &[]);
     assert!(daemon.status());
     assert_eq!(daemon.verbose(), json!({"state": "no role"}));
     let what = error_of(&daemon.post_as(None, "{}"), 404);
     assert!(what.contains("no role"), "{what}");
-    assert_eq!(daemon.ask_admin("GET", "/config", &[]).status, 200);
+    assert_eq!(daemon.call("GET", "/config", "").status, 200);
 
     let mut alone = crate::common::Mock::start(&json!({}));
     alone.signal("TERM");
@@ -239,13 +240,13 @@ fn without_a_role_there_is_an_admin_service_only_when_it_is_asked_for() {
 
 #[test]
 fn a_role_that_is_to_fail_is_not_called_good() {
-    let daemon = start_with(&json!({"role": {"arn": super::ARN, "code": "Failed"}}), &[]);
+    let daemon = Mock::with_admin(&json!({"role": {"arn": super::ARN, "code": "Failed"}}), &[]);
     assert_eq!(daemon.document()["Code"], "Failed");
     assert!(!daemon.status());
     let credentials = |expiration: &str| {
         json!({"role": {"arn": super::ARN, "credentials": {"access_key_id": "ASIA1",
             "secret_access_key": "s", "token": "t", "expiration": expiration}}})
     };
-    assert!(!start_with(&credentials("2020-01-01T00:00:00Z"), &[]).status());
-    assert!(start_with(&credentials("2099-01-01T00:00:00Z"), &[]).status());
+    assert!(!Mock::with_admin(&credentials("2020-01-01T00:00:00Z"), &[]).status());
+    assert!(Mock::with_admin(&credentials("2099-01-01T00:00:00Z"), &[]).status());
 }

@@ -1,11 +1,12 @@
 //! `POST /bootstrap/creds`: what is taken, what is refused and how, and that a refusal changes
 //! nothing.
 
-use serde_json::json;
-
-use super::{CREDS, DOCUMENT, HOUR, ROLES, SECOND, error_of, send, start, wait_until};
+use crate::common::http::send;
 use crate::common::machine::timed;
 use crate::common::sts::FakeSts;
+use serde_json::json;
+
+use super::{CREDS, DOCUMENT, HOUR, ROLES, SECOND, error_of, start, wait_until};
 
 const JSON: Option<&str> = Some("application/json");
 const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
@@ -284,7 +285,7 @@ fn other_methods_and_paths_are_405_and_404() {
             if allowed.contains(&method) {
                 continue;
             }
-            let answer = daemon.ask_admin(method, path, &[]);
+            let answer = daemon.call(method, path, "");
             error_of(&answer, 405);
             assert_eq!(answer.field("Allow"), Some(allow), "{method} {path}");
         }
@@ -299,10 +300,10 @@ fn other_methods_and_paths_are_405_and_404() {
         "/status/verbose",
         "/latest/meta-data/",
     ] {
-        error_of(&daemon.ask_admin("GET", path, &[]), 404);
-        error_of(&daemon.ask_admin("POST", path, &[]), 404);
+        error_of(&daemon.call("GET", path, ""), 404);
+        error_of(&daemon.call("POST", path, ""), 404);
     }
-    error_of(&daemon.ask_admin("BREW", "/status", &[]), 501);
+    error_of(&daemon.call("BREW", "/status", ""), 501);
     // The admin service's paths are not the metadata service's.
     for path in ["/status", CREDS, "/config"] {
         assert_eq!(daemon.get(path).status, 404, "{path}");
@@ -330,14 +331,14 @@ fn credentials_can_be_given_but_not_taken_back() {
             format!("{path}/"),
             path.replace("iam/", "iam//"),
         ] {
-            error_of(&daemon.ask_admin("GET", &target, &[]), 403);
+            error_of(&daemon.call("GET", &target, ""), 403);
         }
         for method in ["PUT", "DELETE"] {
-            error_of(&send(daemon.admin(), method, &path, &[], "{}"), 403);
+            error_of(&daemon.call_with(method, &path, &[], "{}"), 403);
         }
     }
     let patch = format!("{{\"{below}\": \"x\", \"instance-id\": \"i-1\"}}");
-    error_of(&send(daemon.admin(), "PATCH", "/metadata", &[], patch), 403);
+    error_of(&daemon.call_with("PATCH", "/metadata", &[], patch), 403);
     assert_ne!(daemon.text("/latest/meta-data/instance-id"), "i-1");
     assert!(daemon.status());
 }

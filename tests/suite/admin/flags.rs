@@ -1,12 +1,13 @@
 //! The flags and keys of a role: what STS is asked for, which wins, and what is wrong with them.
 
+use crate::common::http::send;
+use crate::common::sts::FakeSts;
+use crate::common::{Mock, TempFile, imds_mock, run, run_any};
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use super::{ARN, HOUR, start, start_with, wait_until, with_role};
-use crate::common::sts::FakeSts;
-use crate::common::{Mock, TempFile, imds_mock, run, run_any};
+use super::{ARN, HOUR, start, wait_until, with_role};
 
 #[test]
 fn sts_is_asked_for_what_the_keys_say_and_flags_override_them() {
@@ -28,7 +29,7 @@ fn sts_is_asked_for_what_the_keys_say_and_flags_override_them() {
     ] {
         config["role"][key] = value;
     }
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     daemon.assume_with(&sts.user_key("FILE"));
     let asked = sts.calls()[0].parameters.clone();
     for (parameter, value) in [
@@ -55,7 +56,7 @@ fn sts_is_asked_for_what_the_keys_say_and_flags_override_them() {
 
     let other = "arn:aws:iam::210987654321:role/other";
     let elsewhere = FakeSts::start(HOUR);
-    let daemon = start_with(
+    let daemon = Mock::with_admin(
         &config,
         &[
             "--role-arn",
@@ -91,7 +92,7 @@ fn a_flag_is_enough_and_the_session_is_named_after_the_instance() {
     let sts = FakeSts::start(HOUR);
     let config = json!({"instance_id": "i-0abc", "region": "rack-9"});
     let arguments = ["--role-arn", ARN, "--sts-endpoint", &sts.url()];
-    let daemon = start_with(&config, &arguments);
+    let daemon = Mock::with_admin(&config, &arguments);
     daemon.assume_with(&sts.user_key("BOOT"));
     let asked = sts.calls()[0].parameters.clone();
     assert_eq!(asked["RoleSessionName"], "i-0abc");
@@ -241,7 +242,7 @@ fn a_region_where_sts_cannot_be_says_to_set_one_of_two_keys() {
         ["--sts-region", "eu-west-1"],
         ["--sts-endpoint", "http://127.0.0.1:1"],
     ] {
-        start_with(&config, &arguments);
+        Mock::with_admin(&config, &arguments);
     }
 }
 
@@ -269,7 +270,7 @@ fn the_admin_service_listens_where_it_is_told() {
     let both = Mock::spawn(command, 3, None);
     for (address, host) in both.addresses[1..].iter().zip(["127.0.0.1", "::1"]) {
         assert_eq!(address.ip().to_string(), host);
-        let answer = super::send(*address, "GET", "/status?verbose", &[], "");
+        let answer = send(*address, "GET", "/status?verbose", &[], "");
         assert_eq!(answer.status, 200, "{address}");
     }
 }
@@ -277,7 +278,7 @@ fn the_admin_service_listens_where_it_is_told() {
 #[test]
 fn plain_http_to_another_machine_earns_a_warning() {
     let config = json!({"role": {"arn": ARN, "sts_endpoint": "http://192.0.2.1:5000"}});
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     let line = daemon.wait_for("warning: ");
     let line = match line.contains("--user") {
         true => daemon.wait_for("not encrypted"),

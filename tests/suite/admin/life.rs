@@ -143,7 +143,7 @@ fn told_to_stop_while_sts_hangs_it_ends_within_a_second() {
         let daemon = start(&sts, &[]);
         daemon.bootstrap(&sts.user_key("BOOT"));
         sts.wait_for_calls(1);
-        daemon.mock.stops_within_a_second("TERM");
+        daemon.stops_within_a_second("TERM");
     }
 }
 

@@ -11,12 +11,10 @@ mod service;
 mod state_file;
 mod v1;
 
-use std::net::SocketAddr;
-use std::ops::Deref;
 use std::time::Duration;
 
 use crate::common::sts::FakeSts;
-use crate::common::{Answer, Connection, Mock, SECOND, TempFile, imds_mock, wait_until};
+use crate::common::{Answer, Mock, SECOND, wait_until};
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:iam::123456789012:role/path/app";
@@ -26,55 +24,22 @@ const CREDS: &str = "/bootstrap/creds";
 /// Sessions that no test sees renewed.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A daemon with an admin service on loopback.
-struct Daemon {
-    mock: Mock,
-    /// To be written anew before a reload.
-    config: TempFile,
-}
-
-impl Deref for Daemon {
-    type Target = Mock;
-
-    fn deref(&self) -> &Mock {
-        &self.mock
-    }
-}
-
 /// A configuration whose role asks `sts`.
 fn with_role(sts: &FakeSts) -> Value {
     json!({"region": "rack-9", "role": {"arn": ARN, "sts_endpoint": sts.url()}})
 }
 
 /// Starts a daemon that asks `sts`, with more arguments.
-fn start(sts: &FakeSts, arguments: &[&str]) -> Daemon {
-    start_with(&with_role(sts), arguments)
+fn start(sts: &FakeSts, arguments: &[&str]) -> Mock {
+    Mock::with_admin(&with_role(sts), arguments)
 }
 
-fn start_with(config: &Value, arguments: &[&str]) -> Daemon {
-    let config = TempFile::new(config.to_string());
-    let mut command = imds_mock();
-    command.arg("--config").arg(config.path());
-    command.args(["--port", "0", "--admin-host", "127.0.0.1"]);
-    command.args(["--admin-port", "0"]).args(arguments);
-    let mock = Mock::spawn(command, 2, None);
-    Daemon { mock, config }
-}
-
-impl Daemon {
-    fn admin(&self) -> SocketAddr {
-        self.addresses[1]
-    }
-
-    /// Asks the admin service without a body.
-    fn ask_admin(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
-        send(self.admin(), method, target, fields, b"")
-    }
-
+/// What a role has to say.
+impl Mock {
     /// Posts bootstrap credentials with that content type.
     fn post_as(&self, content_type: Option<&str>, body: impl AsRef<[u8]>) -> Answer {
         let fields = content_type.map(|value| ("Content-Type", value));
-        send(self.admin(), "POST", CREDS, fields.as_slice(), body)
+        self.call_with("POST", CREDS, fields.as_slice(), body)
     }
 
     /// Posts bootstrap credentials, which must be taken.
@@ -90,7 +55,7 @@ impl Daemon {
     }
 
     fn status(&self) -> bool {
-        let answer = self.ask_admin("GET", "/status", &[]);
+        let answer = self.call("GET", "/status", "");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.field("Content-Type"), Some("application/json"));
         match answer.text().trim_end() {
@@ -101,7 +66,7 @@ impl Daemon {
     }
 
     fn verbose(&self) -> Value {
-        let answer = self.ask_admin("GET", "/status?verbose", &[]);
+        let answer = self.call("GET", "/status?verbose", "");
         assert_eq!(answer.status, 200);
         serde_json::from_slice(&answer.body).expect("JSON")
     }
@@ -123,37 +88,6 @@ impl Daemon {
         self.write(config.to_string());
         self.signal("HUP");
     }
-
-    /// Replaces its file at once, as a careful editor does.
-    fn write(&self, config: impl AsRef<[u8]>) {
-        let new = self.config.path().with_extension("new");
-        std::fs::write(&new, config).expect("the directory is ours");
-        std::fs::rename(&new, self.config.path()).expect("the file is ours");
-    }
-}
-
-/// One request on a connection of its own.
-fn send(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: impl AsRef<[u8]>,
-) -> Answer {
-    let body = body.as_ref();
-    let mut text = format!("{method} {target} HTTP/1.1\r\n");
-    if !fields.iter().any(|(name, _)| *name == "Host") {
-        text.push_str(&format!("Host: {address}\r\n"));
-    }
-    for (name, value) in fields {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !body.is_empty() || method == "POST" {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    let mut connection = Connection::open(address);
-    connection.send([text.as_bytes(), b"\r\n", body].concat());
-    connection.answer_to(method)
 }
 
 /// Holds an answer to the form of errors: that status, one line of JSON. Returns what it says.

@@ -1,28 +1,29 @@
 //! SIGHUP: the new configuration whole, or the old one and the reason; what lives, lives on.
 
+use crate::common::http::send;
+use crate::common::sts::FakeSts;
+use crate::common::{Mock, TOKEN, http};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{ARN, Daemon, HOUR, error_of, send, start, start_with, wait_until, with_role};
-use crate::common::sts::FakeSts;
-use crate::common::{TOKEN, http};
+use super::{ARN, HOUR, error_of, start, wait_until, with_role};
 
 /// Reloads and waits until the daemon has said `what` once more.
-fn reload(daemon: &Daemon, config: &Value, what: &str) {
-    let said = |daemon: &Daemon| daemon.stderr().matches(what).count();
+fn reload(daemon: &Mock, config: &Value, what: &str) {
+    let said = |daemon: &Mock| daemon.stderr().matches(what).count();
     let before = said(daemon);
     daemon.reload(config);
     wait_until(what, || said(daemon) > before);
 }
 
-fn taken(daemon: &Daemon, config: &Value) {
+fn taken(daemon: &Mock, config: &Value) {
     reload(daemon, config, "read again");
 }
 
-fn refused(daemon: &Daemon, config: &Value) {
+fn refused(daemon: &Mock, config: &Value) {
     reload(daemon, config, "the old configuration stays");
 }
 
@@ -32,7 +33,7 @@ fn a_new_configuration_is_taken_and_what_lives_lives_on() {
     let mut config = with_role(&sts);
     config["instance_id"] = json!("i-0000000000000000a");
     config["tags"] = json!({"Name": "old"});
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     daemon.assume_with(&sts.user_key("BOOT"));
     let (document, verbose) = (daemon.document(), daemon.verbose());
     let get = |target: &str| {
@@ -66,9 +67,9 @@ fn a_wrong_configuration_changes_nothing_and_the_log_says_why() {
     let mut config = with_role(&sts);
     config["instance_id"] = json!("i-0a");
     config["allowed_hosts"] = json!(["old.test"]);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     daemon.assume_with(&sts.user_key("BOOT"));
-    let path = daemon.config.path().display().to_string();
+    let path = daemon.config().display().to_string();
     let mut wrong = config.clone();
     wrong["instance_id"] = json!("i-0b");
     wrong["allowed_hosts"] = json!(["new.test"]);
@@ -128,15 +129,15 @@ fn a_wrong_configuration_changes_nothing_and_the_log_says_why() {
 fn post_reload_is_the_same_and_answers_what_the_log_would_say() {
     let sts = FakeSts::start(HOUR);
     let mut config = with_role(&sts);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     config["instance_idd"] = json!("i-1");
     daemon.write(config.to_string());
-    let answer = daemon.ask_admin("POST", "/reload", &[]);
+    let answer = daemon.call("POST", "/reload", "");
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains("instance_idd"), "{}", answer.text());
     config["mac"] = json!("zz");
     daemon.write(config.to_string());
-    let answer = daemon.ask_admin("POST", "/reload", &[]);
+    let answer = daemon.call("POST", "/reload", "");
     assert_eq!(answer.status, 422);
     assert!(answer.text().contains("mac: expected"), "{}", answer.text());
 }
@@ -145,7 +146,7 @@ fn post_reload_is_the_same_and_answers_what_the_log_would_say() {
 fn the_role_that_sts_is_asked_for_changes_at_a_restart_only() {
     let sts = FakeSts::start(HOUR);
     let config = with_role(&sts);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     daemon.assume_with(&sts.user_key("BOOT"));
     let mut other = config.clone();
     other["role"]["arn"] = json!("arn:aws:iam::123456789012:role/other");
@@ -166,7 +167,7 @@ fn the_role_that_sts_is_asked_for_changes_at_a_restart_only() {
         assert_eq!(daemon.served(), "ASIASESSION0");
     }
     // The other way round too.
-    let daemon = start_with(&json!({}), &[]);
+    let daemon = Mock::with_admin(&json!({}), &[]);
     refused(&daemon, &config);
     daemon.wait_for("role.arn");
     assert!(!daemon.text("/latest/meta-data/").contains("iam/"));
@@ -176,7 +177,7 @@ fn the_role_that_sts_is_asked_for_changes_at_a_restart_only() {
 fn settings_of_the_role_that_wait_for_a_restart_are_said() {
     let sts = FakeSts::start(HOUR);
     let config = with_role(&sts);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     daemon.assume_with(&sts.user_key("BOOT"));
     taken(&daemon, &config);
     assert!(!daemon.stderr().contains("warning: role"));
@@ -199,7 +200,7 @@ fn settings_of_the_role_that_wait_for_a_restart_are_said() {
             "{key}: {log}"
         );
         assert_eq!(daemon.text("/latest/user-data"), key);
-        let answer = daemon.ask_admin("POST", "/reload", &[]);
+        let answer = daemon.call("POST", "/reload", "");
         assert!(answer.text().contains("restart"), "{}", answer.text());
     }
     assert_ne!(daemon.verbose()["session_name"], "another");
@@ -209,10 +210,10 @@ fn settings_of_the_role_that_wait_for_a_restart_are_said() {
 fn who_may_do_what_follows_the_new_configuration() {
     let sts = FakeSts::start(HOUR);
     let mut config = with_role(&sts);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     let verbose = || {
         let fields = [("Host", "health.test")];
-        send(daemon.admin(), "GET", "/status?verbose", &fields, "")
+        daemon.call_with("GET", "/status?verbose", &fields, "")
     };
     error_of(&verbose(), 403);
     config["allowed_hosts"] = json!(["health.test"]);
@@ -228,7 +229,7 @@ fn a_flag_still_overrides_what_a_reload_reads() {
     let sts = FakeSts::start(HOUR);
     let config = json!({"region": "rack-9"});
     let arguments = ["--role-arn", ARN, "--sts-endpoint", &sts.url()];
-    let daemon = start_with(&config, &arguments);
+    let daemon = Mock::with_admin(&config, &arguments);
     daemon.assume_with(&sts.user_key("BOOT"));
     let mut config = config.clone();
     config["role"] = json!({"arn": "arn:aws:iam::123456789012:role/other"});
@@ -240,7 +241,7 @@ fn a_flag_still_overrides_what_a_reload_reads() {
 fn a_storm_of_signals_ends_with_the_last_configuration() {
     let sts = FakeSts::start(HOUR);
     let mut config = with_role(&sts);
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     for n in 0..50 {
         config["user_data"] = json!(format!("{n}"));
         daemon.reload(&config);
@@ -256,10 +257,10 @@ fn a_storm_of_signals_ends_with_the_last_configuration() {
 fn the_last_words_are_written_before_the_end() {
     // The writer of the log has to lose a race for this to fail, so it runs more than once.
     for _ in 0..20 {
-        let daemon = start_with(&json!({}), &[]);
+        let daemon = Mock::with_admin(&json!({}), &[]);
         // Of two signals that wait, either may come first: the second is sent while the daemon
         // reads on account of the first.
-        let path = daemon.config.path();
+        let path = daemon.config();
         std::fs::remove_file(path).expect("it is ours");
         let made = Command::new("mkfifo").arg(path).status();
         assert!(made.expect("every system has mkfifo").success());
@@ -279,7 +280,7 @@ fn the_last_words_are_written_before_the_end() {
         let mut pipe = pipe.into_inner().expect("it is open");
         pipe.write_all(br#"{"mac": 5}"#).expect("it reads");
         drop(pipe);
-        let mut mock = daemon.mock;
+        let mut mock = daemon;
         assert!(
             mock.wait(crate::common::PATIENCE)
                 .expect("it ends")
@@ -296,7 +297,7 @@ fn no_core_is_dumped_once_a_reload_brings_credentials() {
         // FreeBSD shows the limits of another process by procstat(1), of no fixed form.
         return crate::common::skipped("/proc is Linux's");
     }
-    let limit = |daemon: &Daemon| -> String {
+    let limit = |daemon: &Mock| -> String {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()));
         let limits = limits.expect("our own child");
         let line = limits.lines().find(|line| line.contains("core file"));
@@ -307,15 +308,15 @@ fn no_core_is_dumped_once_a_reload_brings_credentials() {
         "access_key_id": "A", "secret_access_key": "s", "token": "t"}}});
     let sts = FakeSts::start(HOUR);
     assert_eq!(limit(&start(&sts, &[])), "0");
-    assert_eq!(limit(&start_with(&fixed, &[])), "0");
-    let daemon = start_with(&json!({}), &[]);
+    assert_eq!(limit(&Mock::with_admin(&fixed, &[])), "0");
+    let daemon = Mock::with_admin(&json!({}), &[]);
     if limit(&daemon) == "0" {
         return crate::common::skipped("nobody dumps core here");
     }
     taken(&daemon, &fixed);
     assert_eq!(limit(&daemon), "0");
-    let daemon = start_with(&json!({}), &[]);
+    let daemon = Mock::with_admin(&json!({}), &[]);
     daemon.write(fixed.to_string());
-    assert_eq!(daemon.ask_admin("POST", "/reload", &[]).status, 200);
+    assert_eq!(daemon.call("POST", "/reload", "").status, 200);
     assert_eq!(limit(&daemon), "0");
 }

@@ -1,14 +1,14 @@
 //! No answer, log line, error, argument list or environment ever holds a secret or a part of one.
 //! Only the role's own documents do, and they are left out here.
 
+use crate::common::sts::{FakeSts, Fault, Key};
+use crate::common::{Answer, Mock, TempFile, run};
 use std::fs;
 use std::process::Command;
 
 use serde_json::json;
 
-use super::{ARN, CREDS, Daemon, HOUR, send, start, start_with, with_role};
-use crate::common::sts::{FakeSts, Fault, Key};
-use crate::common::{Answer, TempFile, run};
+use super::{ARN, CREDS, HOUR, start, with_role};
 
 /// So many bytes in a row of a secret give it away.
 const TELLING: usize = 12;
@@ -29,7 +29,7 @@ impl Seen {
     }
 
     /// What others can see of the process.
-    fn process(&mut self, daemon: &Daemon) {
+    fn process(&mut self, daemon: &Mock) {
         let mut files = vec!["cmdline".to_owned(), "environ".to_owned()];
         let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid()));
         files.extend(tasks.into_iter().flatten().flatten().map(|task| {
@@ -113,7 +113,7 @@ fn no_output_of_a_whole_life_has_a_secret() {
     let bootstrap_file = TempFile::new(first.json());
     let state_file = TempFile::new("");
     let path = |file: &TempFile| file.path().to_str().expect("UTF-8").to_owned();
-    let daemon = start_with(
+    let daemon = Mock::with_admin(
         &with_role(&sts),
         &[
             "--bootstrap-secret-file",
@@ -130,7 +130,7 @@ fn no_output_of_a_whole_life_has_a_secret() {
     let right = format!("Bearer {admin_secret}");
     let ask = |seen: &mut Seen, method: &str, target: &str, secret: &str, body: &str| {
         let fields = [("Authorization", secret)];
-        let answer = send(daemon.admin(), method, target, &fields, body);
+        let answer = daemon.call_with(method, target, &fields, body);
         seen.answer(&format!("{method} {target}"), &answer);
         answer.status
     };
@@ -188,7 +188,7 @@ fn no_output_of_a_whole_life_has_a_secret() {
     sts.always(Fault::Echo);
     daemon.wait_for("expired: ");
     let verbose = [("Authorization", &*right)];
-    let answer = send(daemon.admin(), "GET", "/status?verbose", &verbose, "");
+    let answer = daemon.call_with("GET", "/status?verbose", &verbose, "");
     assert!(answer.text().contains("[hidden]"), "{}", answer.text());
     seen.answer("GET /status?verbose", &answer);
     // The failure document may be looked into: it has no keys.
@@ -209,11 +209,11 @@ fn no_output_of_a_whole_life_has_a_secret() {
     daemon.signal("HUP");
     daemon.wait_for("the old configuration stays");
     seen.process(&daemon);
-    let config = fs::read(daemon.config.path()).expect("it is ours");
+    let config = fs::read(daemon.config()).expect("it is ours");
     assert!(!config.is_empty());
 
     let imds_token = daemon.token().to_owned();
-    let mut mock = daemon.mock;
+    let mut mock = daemon;
     mock.signal("TERM");
     assert!(
         mock.wait(crate::common::PATIENCE)
@@ -249,7 +249,7 @@ fn static_credentials_are_shown_by_their_documents_alone() {
     let secrets = [secret, token, misplaced].map(str::to_owned);
 
     let mut seen = Seen::default();
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     assert_eq!(daemon.document()["SecretAccessKey"], secret);
     for target in [
         "/config",
@@ -257,14 +257,14 @@ fn static_credentials_are_shown_by_their_documents_alone() {
         "/metadata/iam/info",
         "/metadata/iam/security-credentials/app",
     ] {
-        seen.answer(target, &daemon.ask_admin("GET", target, &[]));
+        seen.answer(target, &daemon.call("GET", target, ""));
     }
-    seen.answer("/reload", &daemon.ask_admin("POST", "/reload", &[]));
+    seen.answer("/reload", &daemon.call("POST", "/reload", ""));
     daemon.signal("HUP");
     daemon.wait_for("read again");
     seen.add("stderr", daemon.stderr());
     seen.process(&daemon);
-    let file = daemon.config.path().to_str().expect("UTF-8");
+    let file = daemon.config().to_str().expect("UTF-8");
     let (status, stdout, stderr) = run(&["--config", file, "--print-config"]);
     assert_eq!(status, 0, "{stderr}");
     assert!(stdout.contains("ASIA1"), "{stdout}");
@@ -308,7 +308,7 @@ fn no_line_has_the_token_of_a_request() {
             &[(crate::common::TOKEN, value)],
         );
     }
-    let mut mock = daemon.mock;
+    let mut mock = daemon;
     mock.signal("TERM");
     assert!(
         mock.wait(crate::common::PATIENCE)

@@ -1,14 +1,14 @@
 //! The administrative service itself: what a reload keeps, what it shows of the configuration, who
 //! may use it and how it is spoken to.
 
+use crate::common::admin::{SECRET, rich, role};
 use crate::common::http::{Connection, End, request};
-use crate::common::live::{Live, SECRET, rich, role};
 use crate::common::{Mock, TOKEN, TempFile, imds_mock, run};
 use serde_json::{Value, json};
 
 #[test]
 fn a_reload_drops_changed_values_and_keeps_what_happens() {
-    let live = Live::start(json!({"instance_id": "i-old", "user_data": "old"}));
+    let live = Mock::live(json!({"instance_id": "i-old", "user_data": "old"}));
     live.clock(json!({"set": "2030-01-01T00:00:00Z"}));
     let token = live.new_token(21600);
     let event = json!({"type": "rebalance-recommendation", "at": "2030-01-01T00:00:00Z"});
@@ -17,12 +17,12 @@ fn a_reload_drops_changed_values_and_keeps_what_happens() {
         "/faults",
         json!({"path": "/latest/meta-data/mac", "effect": "status", "status": 503}),
     );
-    let change = |live: &Live| {
+    let change = |live: &Mock| {
         live.change("PUT", "/metadata/instance-id", "i-changed");
         live.change("PUT", "/metadata/extra", "x");
         live.change("DELETE", "/user-data", "");
     };
-    let kept = |live: &Live| {
+    let kept = |live: &Mock| {
         assert_eq!(live.shown("/events").as_array().map(Vec::len), Some(1));
         assert_eq!(live.shown("/faults").as_array().map(Vec::len), Some(1));
         let year = live.shown("/clock")["time"].to_string();
@@ -62,7 +62,7 @@ fn a_reload_drops_changed_values_and_keeps_what_happens() {
 
 #[test]
 fn a_wrong_file_is_422_with_its_errors_and_changes_nothing() {
-    let live = Live::start(json!({"instance_id": "i-old"}));
+    let live = Mock::live(json!({"instance_id": "i-old"}));
     live.change("PUT", "/metadata/extra", "x");
     for (content, expected) in [
         (
@@ -85,7 +85,7 @@ fn a_wrong_file_is_422_with_its_errors_and_changes_nothing() {
             &["role.arn: "],
         ),
     ] {
-        live.rewrite_bytes(content);
+        live.write(content);
         let answer = live.call("POST", "/reload", "");
         assert_eq!(answer.status, 422, "{content}");
         let said: Value = serde_json::from_str(answer.text()).expect("JSON");
@@ -104,7 +104,7 @@ fn a_wrong_file_is_422_with_its_errors_and_changes_nothing() {
 
 #[test]
 fn the_configuration_in_force_is_shown_without_secrets_and_can_be_fed_back() {
-    let live = Live::start(rich());
+    let live = Mock::live(rich());
     let shown = live.shown("/config");
     assert_eq!(shown["instance_id"], "i-0aaaaaaaaaaaaaaaa");
     assert_eq!(shown["instance_type"], "t3.micro", "a default");
@@ -123,12 +123,12 @@ fn the_configuration_in_force_is_shown_without_secrets_and_can_be_fed_back() {
     );
     let mut fed_back = shown;
     fed_back["role"]["credentials"] = role()["credentials"].clone();
-    assert!(Live::start(fed_back).everything() == served);
+    assert!(Mock::live(fed_back).everything() == served);
 }
 
 #[test]
 fn every_endpoint_says_which_methods_it_has() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let methods = [
         "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
     ];
@@ -178,7 +178,7 @@ fn every_endpoint_says_which_methods_it_has() {
 
 #[test]
 fn json_is_taken_as_json_as_curl_sends_it_or_unsaid() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     for (path, method, body, good) in [
         ("/clock", "POST", "{\"reset\": true}", 200),
         ("/metadata", "PATCH", "{}", 200),
@@ -226,7 +226,7 @@ fn json_is_taken_as_json_as_curl_sends_it_or_unsaid() {
 
 #[test]
 fn without_a_role_the_administration_is_there_when_it_is_asked_for() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     assert_eq!(live.call("GET", "/status", "").text(), "true");
     let creds = live.call("POST", "/bootstrap/creds", "{}");
     assert_eq!(creds.status, 404, "nothing to start: {}", creds.text());
@@ -252,7 +252,7 @@ fn without_a_role_the_administration_is_there_when_it_is_asked_for() {
 fn a_secret_guards_everything_but_the_status() {
     let secret = TempFile::new("hunter2\n");
     let path = secret.path().to_str().expect("cargo's path");
-    let live = Live::with(json!({}), &["--bootstrap-secret-file", path]);
+    let live = Mock::live_with(json!({}), &["--bootstrap-secret-file", path]);
     assert_eq!(live.call("GET", "/status", "").text(), "true");
     let presented = [("Authorization", "Bearer hunter2")];
     let wrong = [("Authorization", "Bearer hunter3")];
@@ -280,7 +280,7 @@ fn a_secret_guards_everything_but_the_status() {
 
 #[test]
 fn no_web_page_changes_the_instance() {
-    let live = Live::start(json!({}));
+    let live = Mock::live(json!({}));
     let body = "{\"advance\": \"1h\"}";
     for fields in [
         &[("Origin", "http://evil.example")][..],

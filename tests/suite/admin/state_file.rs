@@ -1,5 +1,6 @@
 //! `--state-file`: after a restart nobody has to do anything.
 
+use crate::common::Mock;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::{Daemon, HOUR, SECOND, start, start_with, wait_until, with_role};
+use super::{HOUR, SECOND, start, wait_until, with_role};
 use crate::common::sts::{FakeSts, Fault};
 
 /// A directory of the test's own, with a state file in it one day.
@@ -27,7 +28,7 @@ impl Directory {
         self.0.join("state.json")
     }
 
-    fn start(&self, sts: &FakeSts) -> Daemon {
+    fn start(&self, sts: &FakeSts) -> Mock {
         start(sts, &["--state-file", self.file().to_str().expect("UTF-8")])
     }
 
@@ -195,7 +196,7 @@ fn a_posted_credential_outlives_the_bootstrap_file() {
     ]
     .map(str::to_owned);
     let arguments = arguments.each_ref().map(String::as_str);
-    let daemon = start_with(&with_role(&sts), &arguments);
+    let daemon = Mock::with_admin(&with_role(&sts), &arguments);
     daemon.wait_for("signed by AKIAOLD");
     daemon.assume_with(&sts.user_key("NEW"));
     wait_until("it is remembered", || {
@@ -204,7 +205,7 @@ fn a_posted_credential_outlives_the_bootstrap_file() {
     drop(daemon);
     // The one in the file has been withdrawn since.
     sts.revoke(&old);
-    let daemon = start_with(&with_role(&sts), &arguments);
+    let daemon = Mock::with_admin(&with_role(&sts), &arguments);
     daemon.wait_for(&format!("{} are not taken", old.id));
     assert!(daemon.status());
     assert_eq!(
@@ -222,7 +223,7 @@ fn told_to_stop_it_first_remembers_what_it_serves() {
         let daemon = directory.start(&sts);
         daemon.bootstrap(&sts.user_key("BOOT"));
         daemon.wait_for("assumed: ");
-        let (status, _, stderr) = daemon.mock.stop("TERM");
+        let (status, _, stderr) = daemon.stop("TERM");
         assert!(status.success(), "{stderr}");
         assert!(directory.file().exists(), "{stderr}");
         assert_eq!(

@@ -1,23 +1,24 @@
 //! `role.v1` through the real binary: which documents a reader without a token gets.
 
+use crate::common::http::send;
+use crate::common::sts::FakeSts;
+use crate::common::{Mock, TempFile, run};
 use serde_json::{Value, json};
 
-use super::{ARN, DOCUMENT, Daemon, HOUR, send, start_with, wait_until, with_role};
-use crate::common::sts::FakeSts;
-use crate::common::{TempFile, run};
+use super::{ARN, DOCUMENT, HOUR, wait_until, with_role};
 
 const EXTENDED: &str = "/latest/meta-data/iam/security-credentials-extended/app";
 const IDENTITY: &str =
     "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
 
 /// What a reader without a token gets.
-fn by_v1(daemon: &Daemon, path: &str) -> Value {
+fn by_v1(daemon: &Mock, path: &str) -> Value {
     let answer = send(daemon.address(), "GET", path, &[], "");
     assert_eq!(answer.status, 200, "{path}");
     serde_json::from_slice(&answer.body).expect("JSON")
 }
 
-fn by_v2(daemon: &Daemon, path: &str) -> Value {
+fn by_v2(daemon: &Mock, path: &str) -> Value {
     serde_json::from_str(&daemon.text(path)).expect("JSON")
 }
 
@@ -33,7 +34,7 @@ fn a_separate_session_is_for_whoever_reads_without_a_token() {
     config["role"]["v1"] = json!("separate");
     config["http_tokens"] = json!("optional");
     config["instance_id"] = json!("i-0abc");
-    let daemon = start_with(&config, &[]);
+    let daemon = Mock::with_admin(&config, &[]);
     for path in [DOCUMENT, EXTENDED] {
         assert_eq!(by_v1(&daemon, path)["Code"], "Failed");
     }
@@ -74,7 +75,7 @@ fn nothing_for_version_1_is_a_failure_with_200() {
         role["v1"] = json!("none");
         let is_sts = role["credentials"].is_null();
         let config = json!({"http_tokens": "optional", "region": "rack-9", "role": role});
-        let daemon = start_with(&config, &[]);
+        let daemon = Mock::with_admin(&config, &[]);
         if is_sts {
             daemon.assume_with(&sts.user_key("BOOT"));
         }
@@ -95,7 +96,7 @@ fn nothing_for_version_1_is_a_failure_with_200() {
 
 #[test]
 fn the_identity_roles_keys_differ_by_version_and_all_else_by_none() {
-    let daemon = start_with(&json!({"http_tokens": "optional", "role": fixed()}), &[]);
+    let daemon = Mock::with_admin(&json!({"http_tokens": "optional", "role": fixed()}), &[]);
     let (v1, v2) = (by_v1(&daemon, IDENTITY), by_v2(&daemon, IDENTITY));
     for key in ["AccessKeyId", "SecretAccessKey", "Token"] {
         assert_ne!(v1[key], v2[key], "{key}");

@@ -2,15 +2,14 @@
 //! the clock moved instead of waiting, clients on addresses of their own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use super::crawler::{Tree, crawl};
-use super::http::{End, request};
-use super::{Answer, Connection, Mock, PATIENCE, TempFile, imds_mock, skipped};
+use super::http::{End, request, send};
+use super::{Answer, Connection, Mock, PATIENCE, skipped};
 
 /// The secret access key of [`role`].
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -35,50 +34,42 @@ pub fn rich() -> Value {
     })
 }
 
-/// A running daemon, tokens optional unless its configuration says otherwise.
-pub struct Live {
-    mock: Mock,
-    config: PathBuf,
-}
-
-impl Deref for Live {
-    type Target = Mock;
-
-    fn deref(&self) -> &Mock {
-        &self.mock
-    }
-}
-
-impl Live {
-    pub fn start(config: Value) -> Live {
-        Live::with(config, &[])
+impl Mock {
+    /// Serves `config` with an administrative service on loopback beside it.
+    pub fn with_admin(config: &Value, arguments: &[&str]) -> Mock {
+        let admin = ["--admin-host", "127.0.0.1", "--admin-port", "0"];
+        Mock::with(config, &[&admin[..], arguments].concat())
     }
 
-    pub fn with(config: Value, arguments: &[&str]) -> Live {
-        let file = TempFile::new(v1_too(config).to_string());
-        let path = file.path().to_owned();
-        let mut command = imds_mock();
-        command.arg("--config").arg(&path).args(arguments);
-        command.args(["--port", "0", "--admin-port", "0"]);
-        command.args(["--admin-host", "127.0.0.1"]);
-        Live {
-            mock: Mock::spawn(command, 2, Some(file)),
-            config: path,
-        }
+    /// The same with tokens optional, unless `config` says otherwise.
+    pub fn live(config: Value) -> Mock {
+        Mock::live_with(config, &[])
+    }
+
+    pub fn live_with(config: Value, arguments: &[&str]) -> Mock {
+        Mock::with_admin(&v1_too(config), arguments)
     }
 
     /// Where the administrative service listens.
     pub fn admin(&self) -> SocketAddr {
-        self.addresses[1]
+        *self.addresses.last().expect("it has one")
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> &Path {
+        self.config.as_ref().expect("it was given one").path()
+    }
+
+    /// Replaces its file at once, as a careful editor does.
+    pub fn write(&self, content: impl AsRef<[u8]>) {
+        let new = self.config().with_extension("new");
+        std::fs::write(&new, content).expect("the directory is ours");
+        std::fs::rename(&new, self.config()).expect("the file is ours");
     }
 
     /// Writes another configuration, for the next reload.
     pub fn rewrite(&self, config: Value) {
-        self.rewrite_bytes(v1_too(config).to_string());
-    }
-
-    pub fn rewrite_bytes(&self, content: impl AsRef<[u8]>) {
-        std::fs::write(&self.config, content).expect("it was written before");
+        self.write(v1_too(config).to_string());
     }
 
     /// Asks the administrative service, with fields of the test's own.
@@ -89,7 +80,7 @@ impl Live {
         fields: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Answer {
-        call(self.admin(), method, path, fields, body.as_ref())
+        send(self.admin(), method, path, fields, body)
     }
 
     pub fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -193,29 +184,6 @@ impl Live {
         found.retain(|path, _| !path.contains("/iam/") && !path.contains("/identity-credentials"));
         found
     }
-
-    /// Ends it: well, and within a second.
-    pub fn stop(self) {
-        self.mock.stops_within_a_second("TERM");
-    }
-}
-
-/// Asks with a body on a connection of its own.
-pub fn call(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    fields: &[(&str, &str)],
-    body: &[u8],
-) -> Answer {
-    let length = body.len().to_string();
-    let fields = [fields, &[("Content-Length", length.as_str())]].concat();
-    let mut connection = Connection::open(address);
-    let head = request(method, path, &fields);
-    connection.send([head.as_bytes(), body].concat());
-    let answer = connection.answer_to(method);
-    assert_eq!(connection.end(), End::Closed);
-    answer
 }
 
 /// A connection to `address` from the address `client`.
