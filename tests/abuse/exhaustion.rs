@@ -26,7 +26,7 @@ fn sixty_four_descriptors_are_enough() {
                 push(client, b"GET / HT");
             }
         }
-        thread::sleep(Duration::from_millis(500));
+        siege::visits(20);
     });
 }
 
@@ -71,7 +71,7 @@ fn one_gives_way_to_one_that_has_no_descriptor() {
     for client in &mut clients {
         push(client, request("GET", held, &[]).as_bytes());
     }
-    // Older than what is accepted a moment ago.
+    // Nothing but time makes them older than what was accepted a moment ago.
     thread::sleep(Duration::from_millis(300));
     let pid = mock.pid().to_string();
     let nofile = format!("--nofile={0}:4096", siege::descriptors(mock.pid()));

@@ -3,9 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::thread;
-use std::time::Duration;
 
-use super::siege::survives;
+use super::siege::{self, survives};
 use super::{KEEP, MAC, dial, dial_many, open_mock, push};
 use crate::common::http::{Connection, End, parse_all, request};
 use crate::common::random::Random;
@@ -94,7 +93,7 @@ fn what_promises_too_much_is_refused_and_costs_nothing() {
         for client in &mut clients {
             push(client, b"PUT / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n");
         }
-        thread::sleep(Duration::from_millis(500));
+        siege::visits(20);
     });
 }
 

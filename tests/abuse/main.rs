@@ -1,6 +1,6 @@
 //! Clients that mean harm, or do it: whatever they do, a normal client beside them is answered at
 //! once, memory stays bounded, nothing panics, and afterwards everything is as it was before. The
-//! long cases run with `--ignored`.
+//! long cases run with `--include-ignored`, and in release the promised times are held to.
 
 mod crowds;
 mod ends;

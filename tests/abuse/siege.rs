@@ -2,31 +2,35 @@
 //! the mock takes, and whether it has all threads and descriptors back when the abuse is over.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::common::{Mock, PATIENCE, TOKEN, TOKEN_TTL, http};
+use crate::common::machine::Machine;
+use crate::common::{Mock, PATIENCE, TOKEN, TOKEN_TTL, http, wait_until};
 
 /// What a normal client waits for 99 of 100 answers, connecting included, on a machine that has
 /// nothing else to do; the abuse itself takes its share of that machine.
 const WAIT: Duration = Duration::from_millis(100);
 /// What it waits for any of them.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// A program without optimisation, on a machine that others use too, is not held to that but to so
+/// many times as much.
+const SLACK: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
 /// Between two visits of the normal client.
 const PAUSE: Duration = Duration::from_millis(5);
 /// What the mock may take, in KiB.
 const MEMORY: u64 = 96 * 1024;
-/// Threads without work end after five seconds, descriptors close at once.
-const RECOVERY: Duration = Duration::from_secs(15);
 
 /// One siege at a time: each would slow the others' normal clients.
 static ONE: Mutex<()> = Mutex::new(());
+/// How often the normal client has been served.
+static VISITS: AtomicUsize = AtomicUsize::new(0);
 
 /// Lets `abuse` loose on the mock, then checks everything that has to hold.
 pub fn survives(mock: Mock, abuse: impl FnOnce(&Mock)) {
@@ -43,7 +47,7 @@ pub fn survives(mock: Mock, abuse: impl FnOnce(&Mock)) {
     let worst = *waits.last().expect("the normal client is served");
     let usual = waits[(waits.len() - 1) * 99 / 100];
     assert!(
-        usual <= WAIT + noise && worst <= LONGEST_WAIT + noise,
+        usual <= (WAIT + noise) * SLACK && worst <= (LONGEST_WAIT + noise) * SLACK,
         "the normal client waited {usual:?}, and {worst:?} at worst; a server that only echoes \
          took {noise:?}"
     );
@@ -66,15 +70,10 @@ impl Footprint {
     }
 
     fn assert_back(&self, pid: u32) {
-        let deadline = Instant::now() + RECOVERY;
-        loop {
+        wait_until(&format!("{self:?} is all there is again"), || {
             let now = Footprint::of(pid);
-            if now.threads <= self.threads && now.descriptors <= self.descriptors {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{self:?} before, {now:?} after");
-            thread::sleep(Duration::from_millis(50));
-        }
+            now.threads <= self.threads && now.descriptors <= self.descriptors
+        });
     }
 }
 
@@ -121,62 +120,52 @@ fn raise_descriptor_limit() {
 }
 
 /// A client as an SDK is one: a token and a value, each on a connection of its own, again and
-/// again. Beside it the same exchange with a server that only echoes: what that one takes is the
-/// machine's doing.
+/// again.
 struct Bystander {
     over: Arc<AtomicBool>,
     client: JoinHandle<Vec<Duration>>,
-    control: JoinHandle<Duration>,
+    machine: Machine,
 }
 
 impl Bystander {
     fn start(mock: SocketAddr) -> Bystander {
         let over = Arc::new(AtomicBool::new(false));
-        let echo = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let echo_address = echo.local_addr().expect("it is bound");
-        // Ends with the test program.
-        thread::spawn(move || {
-            for stream in echo.incoming() {
-                let mut request = [0; 256];
-                if let Ok(mut stream) = stream {
-                    let _ = stream.read(&mut request);
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-                }
+        let is_over = over.clone();
+        let client = thread::spawn(move || {
+            let mut waits = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let (waited, token) = visit(mock, "PUT", "/latest/api/token", (TOKEN_TTL, "60"));
+                let path = "/latest/meta-data/instance-id";
+                let (also, value) = visit(mock, "GET", path, (TOKEN, &token));
+                assert!(value.starts_with("i-"), "{value}");
+                waits.extend([waited, also]);
+                VISITS.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(PAUSE);
             }
+            waits
         });
-        let (client_over, control_over) = (over.clone(), over.clone());
+        let machine = Machine::watch();
         Bystander {
             over,
-            client: thread::spawn(move || {
-                let mut waits = Vec::new();
-                while !client_over.load(Ordering::Relaxed) {
-                    let (waited, token) =
-                        visit(mock, "PUT", "/latest/api/token", (TOKEN_TTL, "60"));
-                    let path = "/latest/meta-data/instance-id";
-                    let (also, value) = visit(mock, "GET", path, (TOKEN, &token));
-                    assert!(value.starts_with("i-"), "{value}");
-                    waits.extend([waited, also]);
-                    thread::sleep(PAUSE);
-                }
-                waits
-            }),
-            control: thread::spawn(move || {
-                let mut worst = Duration::ZERO;
-                while !control_over.load(Ordering::Relaxed) {
-                    worst = worst.max(visit(echo_address, "GET", "/", (TOKEN, "none")).0);
-                    thread::sleep(PAUSE);
-                }
-                worst
-            }),
+            client,
+            machine,
         }
     }
 
-    /// How long the client waited for each answer, and for the echo at most.
+    /// How long the client waited for each answer, and for an echo at most.
     fn stop(self) -> (Vec<Duration>, Duration) {
         self.over.store(true, Ordering::Relaxed);
         let waits = self.client.join().expect("the normal client is served");
-        (waits, self.control.join().expect("it echoes"))
+        (waits, self.machine.noise())
     }
+}
+
+/// Returns when the normal client has been served that many times more.
+pub fn visits(count: usize) {
+    let before = VISITS.load(Ordering::Relaxed);
+    wait_until("the normal client is served", || {
+        VISITS.load(Ordering::Relaxed) >= before + count
+    });
 }
 
 /// One request on its own connection, which has to be answered with 200: how long it took, and the

@@ -32,7 +32,7 @@ impl Catalogue {
                 is_listing: entry["kind"] == "listing",
                 example: text(&entry["example"]),
             })
-            // The one entry that is no GET; tests/tokens.rs is about it.
+            // The one entry that is no GET; tests/suite/tokens.rs is about it.
             .filter(|entry| entry.pattern != "api/token")
             .collect();
         let placeholders = catalogue["placeholders"].as_object().expect("an object");

@@ -158,6 +158,29 @@ pub fn ask(address: SocketAddr, method: &str, target: &str, fields: &[(&str, &st
     answer
 }
 
+/// The same with a body and its length, and with a `Host` of the test's own if it has one.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Answer {
+    let body = body.as_ref();
+    let (host, length) = (address.to_string(), body.len().to_string());
+    let mut head = format!("{method} {target} HTTP/1.1\r\nContent-Length: {length}\r\n");
+    let own = fields.iter().any(|(name, _)| *name == "Host");
+    let host = (!own).then_some(("Host", host.as_str()));
+    for (name, value) in host.iter().chain(fields) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let mut connection = Connection::open(address);
+    connection.send([head.as_bytes(), b"\r\n", body].concat());
+    let answer = connection.answer_to(method);
+    assert_eq!(connection.end(), End::Closed);
+    answer
+}
+
 /// The answers that `bytes` consist of, all of them complete.
 pub fn parse_all(mut bytes: &[u8]) -> Result<Vec<Answer>, String> {
     let mut answers = Vec::new();

@@ -4,11 +4,14 @@
 // Every test program compiles this room for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod admin;
 pub mod catalogue;
 pub mod crawler;
+pub mod fake_server;
 pub mod http;
-pub mod live;
+pub mod machine;
 pub mod random;
+pub mod sts;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -20,12 +23,14 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use http::{Answer, Connection};
 
-/// Nothing a test waits for takes longer; past it the test fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Nothing a test waits for takes longer; past it the test fails instead of hanging. Shorter than an
+/// idle connection lives, so that one which ends in time was ended for a reason.
+pub const PATIENCE: Duration = Duration::from_secs(25);
+pub const SECOND: Duration = Duration::from_secs(1);
 /// The field that carries a token, and the one that asks for it.
 pub const TOKEN: &str = "X-aws-ec2-metadata-token";
 pub const TOKEN_TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -107,7 +112,7 @@ pub struct Mock {
     said: Said,
     stderr: Option<JoinHandle<()>>,
     token: OnceLock<String>,
-    _config: Option<TempFile>,
+    config: Option<TempFile>,
 }
 
 impl Mock {
@@ -165,7 +170,7 @@ impl Mock {
             said,
             stderr: Some(stderr),
             token: OnceLock::new(),
-            _config: config,
+            config,
         };
         for _ in 0..listeners {
             let Ok(line) = mock.stdout.recv_timeout(PATIENCE) else {
@@ -194,34 +199,6 @@ impl Mock {
     /// Asks on a connection of its own, which the server has to close behind the answer.
     pub fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
         http::ask(self.address(), method, target, fields)
-    }
-
-    /// Serves `config` with an admin service on loopback beside it.
-    pub fn with_admin(config: &Value, arguments: &[&str]) -> Mock {
-        let admin = ["--admin-host", "127.0.0.1", "--admin-port", "0"];
-        Mock::with(config, &[&admin[..], arguments].concat())
-    }
-
-    /// Asks the admin service, with a body if there is one.
-    pub fn admin(&self, method: &str, target: &str, body: impl AsRef<[u8]>) -> Answer {
-        self.admin_with(method, target, &[], body)
-    }
-
-    /// The same, with more fields.
-    pub fn admin_with(
-        &self,
-        method: &str,
-        target: &str,
-        fields: &[(&str, &str)],
-        body: impl AsRef<[u8]>,
-    ) -> Answer {
-        let body = body.as_ref();
-        let length = body.len().to_string();
-        let fields = [fields, &[("Content-Length", &length)]].concat();
-        let address = self.addresses.last().expect("it prints a start line");
-        let mut connection = Connection::open(*address);
-        connection.send([http::request(method, target, &fields).as_bytes(), body].concat());
-        connection.answer_to(method)
     }
 
     /// A token for the whole test.
@@ -259,6 +236,16 @@ impl Mock {
         let status = self.wait(PATIENCE).expect("it ends when it is told to");
         let took = since.elapsed();
         (status, took, self.collect_stderr())
+    }
+
+    /// Tells it to stop: it ends well, and within the second that is promised, by the measure of a
+    /// daemon that has nothing to do. Returns its stderr.
+    pub fn stops_within_a_second(self, signal: &str) -> String {
+        let (status, took, stderr) = self.stop(signal);
+        assert_eq!(status.code(), Some(0), "{signal}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert_within_a_second(took);
+        stderr
     }
 
     /// Its status once it has ended; `None` if it runs on for `limit`.
@@ -308,6 +295,24 @@ impl Drop for Mock {
         let stderr = self.kill();
         assert_eq!(status.and_then(|s| s.code()), Some(0), "stderr: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// Asserts that a daemon which took so long to stop took a second at most, by the measure of one
+/// that has nothing to do.
+#[track_caller]
+pub fn assert_within_a_second(took: Duration) {
+    let (_, idle, _) = Mock::start(&json!({})).stop("TERM");
+    assert!(took < SECOND + idle * 20, "{took:?}, an idle one {idle:?}");
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
