@@ -3,6 +3,13 @@
 //!
 //! cargo bench --bench compare -- [--also NAME=COMMAND]... [--only TEXT] [--rounds N] [--seconds S]
 
+// It prints tables, of numbers that are no longer exact.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::print_stdout
+)]
+
 mod case;
 mod contender;
 mod load;

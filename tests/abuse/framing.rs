@@ -147,7 +147,7 @@ fn what_could_smuggle_a_request_is_refused_and_the_connection_closed() {
             for body in bodies {
                 refuses(
                     mock,
-                    &format!("POST / HTTP/1.1\r\n{fields}{}\r\n\r\n", KEEP_LINE),
+                    &format!("POST / HTTP/1.1\r\n{fields}{KEEP_LINE}\r\n\r\n"),
                     body,
                 );
             }

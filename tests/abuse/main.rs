@@ -2,6 +2,14 @@
 //! once, memory stays bounded, nothing panics, and afterwards everything is as it was before. The
 //! long cases run with `--include-ignored`, and in release the promised times are held to.
 
+// A test that cannot go on panics, and says what it skipped.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
 mod crowds;
 mod ends;
 mod exhaustion;

@@ -185,7 +185,7 @@ fn what_comments_cite_is_there() {
     let sources = ["src", "getimds", "tests"].map(|folder| files(folder, &[".rs", ".py"]));
     for (path, text) in sources.iter().flatten() {
         // A citation may go on in the comment's next line.
-        let lines = text.lines().map(|line| line.trim_start());
+        let lines = text.lines().map(str::trim_start);
         let lines = lines.map(|line| line.trim_start_matches("//").trim_start_matches(['/', '!']));
         let text = lines.collect::<Vec<_>>().join("");
         for (at, _) in text.match_indices("docs/") {

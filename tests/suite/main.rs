@@ -2,6 +2,14 @@
 //! over real sockets, and what their rooms promise to a program that embeds them. Abuse, whose long
 //! cases run alone and in release, is `tests/abuse`.
 
+// A test that cannot go on panics, and says what it skipped.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used
+)]
+
 #[path = "../common/mod.rs"]
 mod common;
 
