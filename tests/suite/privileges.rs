@@ -204,7 +204,11 @@ fn who_is_not_root_becomes_nobody_else() {
     if geteuid().is_root() {
         // Wherever it was built, perhaps not for all to reach.
         let program = directory.path("imds_mock");
-        fs::copy(env!("CARGO_BIN_EXE_imds_mock"), &program).expect("it was built");
+        // By another process: one that this one starts meanwhile would have the file open for
+        // writing, and what is open for writing cannot be run.
+        let paths = [env!("CARGO_BIN_EXE_imds_mock"), &program];
+        let copied = Command::new("cp").args(paths).status();
+        assert!(copied.expect("every system has cp").success());
         command = Command::new(&program);
         command.args(["--port", "0", "--user", "nobody"]);
         let nobody = nobody();
