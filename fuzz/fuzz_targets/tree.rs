@@ -3,7 +3,6 @@
 
 use imds_mock::instance::{Leaves, Reader};
 
-
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let (declared, asked) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut leaves = Leaves::default();
@@ -15,8 +14,10 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         return;
     };
     for path in &paths {
-        let found = tree.get(path, Reader::LATEST).expect("what is declared can be fetched");
-        assert_eq!(found.body(), path.as_bytes());
+        let found = tree
+            .get(path, Reader::LATEST)
+            .expect("what is declared can be fetched");
+        assert_eq!(found.entity.body(), path.as_bytes());
     }
     for path in asked.lines() {
         tree.get(path, Reader::LATEST);
