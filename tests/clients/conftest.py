@@ -160,7 +160,7 @@ def values(config):
         interface + "local-ipv4s": config["local_ipv4"],
     }
     for n, key in enumerate(keys):
-        meta_data[f"public-keys/{n}/openssh-key"] = key
+        meta_data[f"public-keys/{n}/openssh-key"] = key + "\n"
     return {
         **{f"/latest/meta-data/{name}": value for name, value in meta_data.items()},
         "/latest/user-data": config["user_data"],

@@ -42,7 +42,7 @@ def test_ssh_keys_are_listed_and_read(serve):
     assert (status, listing) == (200, values(daemon.config)["/latest/meta-data/public-keys/"])
     assert [line.split("=")[0] for line in listing.split("\n")] == ["0", "1"]
     answer = curl(daemon, "/latest/meta-data/public-keys/0/openssh-key", "-H", header)
-    assert answer == (200, daemon.config["ssh_public_keys"][0])
+    assert answer == (200, daemon.config["ssh_public_keys"][0] + "\n")
 
 
 def test_a_token_of_one_second_is_dead_after_two(serve):
