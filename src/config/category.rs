@@ -297,31 +297,60 @@ pub const META_DATA: &[Top] = &[
 /// (docs/reference/metadata.md, "Dynamic data").
 pub const DYNAMIC: &[Top] = &[Top::optional("fws/instance-monitoring", "2009-04-04", Text)];
 
-/// Directories that a room of their own fills, with the version that brought each.
-const DIRECTORIES: [(&str, Version); 6] = [
-    ("meta-data/iam/", Version::since("2012-01-12")),
+/// What a room of its own makes, with the version that brought it: a leaf, or all that is below a
+/// directory.
+const ROOMS: [(&str, Version); 12] = [
+    ("meta-data/iam/info", Version::since("2012-01-12")),
     (
-        "meta-data/identity-credentials/",
+        "meta-data/iam/security-credentials/",
+        Version::since("2012-01-12"),
+    ),
+    (
+        "meta-data/iam/security-credentials-extended/",
+        Version::since("2012-01-12"),
+    ),
+    (
+        "meta-data/identity-credentials/ec2/",
         Version::since("2018-03-28"),
     ),
     ("meta-data/public-keys/", Version::since("1.0")),
-    ("meta-data/tag-sets/", Version::since("2025-10-04")),
-    ("meta-data/tags/", Version::since("2021-03-23")),
-    ("dynamic/instance-identity/", Version::since("2009-04-04")),
+    ("meta-data/tag-sets/instance", Version::since("2025-10-04")),
+    ("meta-data/tags/instance/", Version::since("2021-03-23")),
+    (
+        "dynamic/instance-identity/document",
+        Version::since("2009-04-04"),
+    ),
+    (
+        "dynamic/instance-identity/dsa2048",
+        Version::since("2009-04-04"),
+    ),
+    (
+        "dynamic/instance-identity/pkcs7",
+        Version::since("2009-04-04"),
+    ),
+    (
+        "dynamic/instance-identity/rsa2048",
+        Version::since("2009-04-04"),
+    ),
+    (
+        "dynamic/instance-identity/signature",
+        Version::since("2009-04-04"),
+    ),
 ];
 
 /// The directory of the interfaces, one a MAC address.
 pub const INTERFACES: &str = "meta-data/network/interfaces/macs/";
 
 /// The first version that has the leaf at `path` (below a version): its category's, or its
-/// directory's. What only the configuration knows is in all of them.
+/// room's. What only the configuration knows is in all of them.
 pub fn since(path: &str) -> Version {
     fn of<F>(table: &[Category<F>], path: &str) -> Option<Version> {
         let category = table.iter().find(|category| category.has(path));
         category.map(|category| category.since)
     }
-    let mut directories = DIRECTORIES.iter();
-    let found = if let Some((_, since)) = directories.find(|(d, _)| path.starts_with(d)) {
+    let mut rooms = ROOMS.iter();
+    let is_of = |room: &str| path == room || (room.ends_with('/') && path.starts_with(room));
+    let found = if let Some((_, since)) = rooms.find(|(room, _)| is_of(room)) {
         Some(*since)
     } else if let Some((_mac, path)) = path
         .strip_prefix(INTERFACES)

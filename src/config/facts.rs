@@ -139,10 +139,11 @@ impl Facts {
         });
         let mut local_ipv4s = addresses(own, "local_ipv4s", top, "local_ipv4", "an IPv4 address");
         let ipv6s = addresses(own, "ipv6s", top, "ipv6", "an IPv6 address");
-        if index == 0 && local_ipv4s.is_empty() && ipv6s.is_empty() {
+        let public_ipv4s = addresses(own, "public_ipv4s", top, "public_ipv4", "an IPv4 address");
+        // A public address stands for a private one.
+        if index == 0 && local_ipv4s.is_empty() && (ipv6s.is_empty() || !public_ipv4s.is_empty()) {
             local_ipv4s.push(self.private_ipv4());
         }
-        let public_ipv4s = addresses(own, "public_ipv4s", top, "public_ipv4", "an IPv4 address");
         let text = |section: &Section, key: &str| section.text(key).map(str::to_owned);
         let local_hostname = both(
             own.map(|s| (s, "local_hostname")),

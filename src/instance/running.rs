@@ -83,7 +83,7 @@ impl Instance {
         Ok(waits.then(|| Problem {
             place: "role".into(),
             what:
-                "what STS is asked with, such as the session's name (by default the snapshot id) \
+                "what STS is asked with, such as the session's name (by default the instance id) \
                    or the region, and what version 1 gets of it, changes only at a restart"
                     .into(),
         }))

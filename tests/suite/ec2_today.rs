@@ -216,7 +216,7 @@ fn what_only_the_configuration_knows_is_in_every_version() {
     let mock = Mock::with_admin(
         &json!({
             "metadata": {"own/x": "1", "placement/rack": "9", "placement/region": "here"},
-            "dynamic": {"own/x": "2", "instance-identity/pkcs7": "3"},
+            "dynamic": {"own/x": "2", "instance-identity/pkcs7": "3", "instance-identity/own": "5"},
         }),
         &[],
     );
@@ -226,6 +226,7 @@ fn what_only_the_configuration_knows_is_in_every_version() {
             ("meta-data/own/x", "1"),
             ("meta-data/placement/rack", "9"),
             ("dynamic/own/x", "2"),
+            ("dynamic/instance-identity/own", "5"),
             ("meta-data/put", "4"),
         ] {
             assert_eq!(mock.text(&format!("/{version}/{path}")), value, "{version}");
