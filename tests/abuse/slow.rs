@@ -140,13 +140,13 @@ fn slow_readers_of_the_journal_take_their_share_of_memory_and_no_more() {
         let (path, agent) = (format!("/{}", "\"".repeat(300)), "\\".repeat(300));
         let one = request("GET", &path, &[KEEP, ("User-Agent", &agent)]);
         let mut client = Connection::open(mock.address());
-        for _ in 0..100 {
+        for _ in 0..25 {
             client.send(one.repeat(100));
             (0..100).for_each(|_| drop(client.answer()));
         }
         let admin = mock.admin();
-        // One answer is some 15 MB.
-        let mut readers = dial_many(admin, 30);
+        // One answer is 3 MB.
+        let mut readers = dial_many(admin, 60);
         for reader in &mut readers {
             let _ = SockRef::from(&*reader).set_recv_buffer_size(4096);
             push(reader, request("GET", "/requests", &[]).as_bytes());
