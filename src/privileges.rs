@@ -244,6 +244,26 @@ pub fn address_space_limit() -> u64 {
     soft_limit(resource)
 }
 
+/// Under a small limit on address space, lowers the soft one, if that is needed, so far that glibc
+/// cannot set aside the 64 MiB that each thread is to have for its heap: the first threads would
+/// take nearly all there is, and the one that serves would find nothing. Threads then share what
+/// there is.
+#[cfg(target_os = "linux")]
+pub fn share_address_space() {
+    const HEAP: u64 = 64 << 20;
+    // Room for the serving thread's own heap beside those of the two log writers, and something over.
+    const ENOUGH: u64 = 4 * HEAP;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_AS)
+        && (HEAP..ENOUGH).contains(&soft)
+    {
+        let _ = setrlimit(Resource::RLIMIT_AS, HEAP, hard);
+    }
+}
+
+/// Nothing: no other allocator sets so much aside.
+#[cfg(not(target_os = "linux"))]
+pub fn share_address_space() {}
+
 fn soft_limit(resource: Resource) -> u64 {
     // Of another sign on each system; one that u64 cannot hold is no limit.
     getrlimit(resource).map_or(0, |(soft, _)| {

@@ -47,9 +47,12 @@ pub fn serve(options: &Options) -> Result<ExitCode, Failure> {
         parts.watch();
     }
     let descriptors = match command {
-        // The limit is the command's too.
+        // The limits are the command's too.
         Some(_) => privileges::descriptor_limit(),
-        None => privileges::raise_descriptor_limit(),
+        None => {
+            privileges::share_address_space();
+            privileges::raise_descriptor_limit()
+        }
     };
     let limits = Limits::default().within(descriptors, privileges::address_space_limit());
     let is_sts = (parts.config().role.as_ref()).is_some_and(|role| role.spec().is_some());
