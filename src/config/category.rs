@@ -299,43 +299,19 @@ pub const DYNAMIC: &[Top] = &[Top::optional("fws/instance-monitoring", "2009-04-
 
 /// What a room of its own makes, with the version that brought it: a leaf, or all that is below a
 /// directory.
-const ROOMS: [(&str, Version); 12] = [
-    ("meta-data/iam/info", Version::since("2012-01-12")),
-    (
-        "meta-data/iam/security-credentials/",
-        Version::since("2012-01-12"),
-    ),
-    (
-        "meta-data/iam/security-credentials-extended/",
-        Version::since("2012-01-12"),
-    ),
-    (
-        "meta-data/identity-credentials/ec2/",
-        Version::since("2018-03-28"),
-    ),
-    ("meta-data/public-keys/", Version::since("1.0")),
-    ("meta-data/tag-sets/instance", Version::since("2025-10-04")),
-    ("meta-data/tags/instance/", Version::since("2021-03-23")),
-    (
-        "dynamic/instance-identity/document",
-        Version::since("2009-04-04"),
-    ),
-    (
-        "dynamic/instance-identity/dsa2048",
-        Version::since("2009-04-04"),
-    ),
-    (
-        "dynamic/instance-identity/pkcs7",
-        Version::since("2009-04-04"),
-    ),
-    (
-        "dynamic/instance-identity/rsa2048",
-        Version::since("2009-04-04"),
-    ),
-    (
-        "dynamic/instance-identity/signature",
-        Version::since("2009-04-04"),
-    ),
+const ROOMS: [(&str, &str); 12] = [
+    ("meta-data/iam/info", "2012-01-12"),
+    ("meta-data/iam/security-credentials/", "2012-01-12"),
+    ("meta-data/iam/security-credentials-extended/", "2012-01-12"),
+    ("meta-data/identity-credentials/ec2/", "2018-03-28"),
+    ("meta-data/public-keys/", "1.0"),
+    ("meta-data/tag-sets/instance", "2025-10-04"),
+    ("meta-data/tags/instance/", "2021-03-23"),
+    ("dynamic/instance-identity/document", "2009-04-04"),
+    ("dynamic/instance-identity/dsa2048", "2009-04-04"),
+    ("dynamic/instance-identity/pkcs7", "2009-04-04"),
+    ("dynamic/instance-identity/rsa2048", "2009-04-04"),
+    ("dynamic/instance-identity/signature", "2009-04-04"),
 ];
 
 /// The directory of the interfaces, one a MAC address.
@@ -351,7 +327,7 @@ pub fn since(path: &str) -> Version {
     let mut rooms = ROOMS.iter();
     let is_of = |room: &str| path == room || (room.ends_with('/') && path.starts_with(room));
     let found = if let Some((_, since)) = rooms.find(|(room, _)| is_of(room)) {
-        Some(*since)
+        Some(Version::since(since))
     } else if let Some((_mac, path)) = path
         .strip_prefix(INTERFACES)
         .and_then(|p| p.split_once('/'))

@@ -105,7 +105,9 @@ fn one_gives_way_to_one_that_has_no_descriptor() {
 #[cfg(target_os = "linux")] // FreeBSD counts address space otherwise.
 fn little_address_space_is_enough() {
     // With nothing, much and little left beside what the allocator reserves.
-    for kib in [32_000, 72_000, 76_000, 100_000, 140_000, 150_000, 210_000, 280_000] {
+    for kib in [
+        32_000, 72_000, 76_000, 100_000, 140_000, 150_000, 210_000, 280_000,
+    ] {
         nobody_is_in_the_way(kib);
     }
 }
