@@ -119,7 +119,7 @@ fn a_restart_needs_nobody_though_the_bootstrap_credentials_have_died() {
 #[test]
 fn a_restart_after_a_long_time_uses_the_bootstrap_credentials() {
     let directory = Directory::new();
-    let sts = FakeSts::start(SECOND);
+    let sts = FakeSts::start(SECOND * 2);
     let daemon = directory.start(&sts);
     daemon.assume_with(&sts.user_key("BOOT"));
     directory.read();

@@ -172,7 +172,7 @@ fn dates_of_a_state_file_are_read_with_their_offset_or_are_damage() {
 #[test]
 fn a_state_file_that_cannot_be_written_is_said_once_and_hurts_nobody() {
     let directory = Directory::new("unwritable");
-    let sts = FakeSts::start(SECOND);
+    let sts = FakeSts::start(SECOND * 2);
     let started = start(&sts, |options| {
         options.state_file = Some(directory.0.join("absent").join("state.json"));
     });
@@ -200,7 +200,7 @@ fn a_link_put_in_the_way_of_the_state_file_is_not_followed() {
 #[test]
 fn unusable_root_certificates_are_an_error_at_start() {
     let directory = Directory::new("roots");
-    let sts = FakeSts::start(SECOND);
+    let sts = FakeSts::start(SECOND * 2);
     let empty = directory.0.join("empty.pem");
     fs::write(&empty, "nothing here").unwrap();
     let absent = directory.0.join("absent.pem");
